@@ -1,0 +1,1 @@
+"""The server: one engine, its HTTP dialects, its storage."""

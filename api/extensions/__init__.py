@@ -1,0 +1,1 @@
+"""Our own endpoints, beside the published APIs and additive to them."""

@@ -1,0 +1,1 @@
+"""Tables, migrations, the unit of work. Rows never leave this package."""

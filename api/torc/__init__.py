@@ -1,0 +1,1 @@
+"""The torc API at the root: decode, call one service, encode."""

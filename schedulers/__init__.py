@@ -1,0 +1,1 @@
+"""Scheduler backends, found through the entry-point group `lading.schedulers`."""

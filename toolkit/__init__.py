@@ -1,0 +1,1 @@
+"""What every process shares, and every process that is not the server."""

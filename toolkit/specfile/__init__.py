@@ -1,0 +1,1 @@
+"""Text of a specification file to a tree whose values know their place."""

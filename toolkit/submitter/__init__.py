@@ -1,0 +1,1 @@
+"""The service that turns scheduler configs into allocations and reconciles them."""

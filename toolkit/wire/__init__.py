@@ -1,0 +1,1 @@
+"""The documents of each dialect as they travel over HTTP."""
