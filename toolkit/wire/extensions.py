@@ -1,0 +1,361 @@
+"""Our own documents: `sync` of a job runner, registration, `sync` of a submitter, progress.
+
+msgspec structures, because a runner and the server exchange thousands of these a second.
+Durations are seconds; no date travels in a report, only ages, so that clocks of nodes need not agree.
+Unknown fields are ignored by readers, so that an older runner can talk to a newer server.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Cause = Literal[
+    "exit", "signal", "out_of_memory", "job_timeout", "allocation_ended", "preempted",
+    "spot_interruption", "node_lost", "canceled", "infrastructure",
+]  # fmt: skip
+
+MAXIMUM_WAIT_SECONDS = 25.0
+
+
+class Message(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Base of all documents here."""
+
+
+# ---- registration of a node -----------------------------------------------------------------
+
+
+class NodeResources(Message):
+    num_cpus: int
+    memory_bytes: int
+    num_gpus: int = 0
+    num_nodes: int = 1
+    time_limit_seconds: float | None = None
+    """Seconds until the runner must have left; None when nothing ends it."""
+    scheduler_config_id: str = ""
+
+
+class RegisterRequest(Message):
+    """`POST /workflows/{workflow}/compute_nodes/register`, with the token of the node file.
+
+    Repeating it with the same `registration_id` and secret answers the same node: a lost answer
+    costs nothing. A different `registration_id` for an allocation row that has a living node of the
+    same `node_index` and no lower `restart_count` is refused (409, code `fenced`): the caller leaves.
+    """
+
+    registration_id: str
+    session_token: str
+    """Chosen by the runner (at least 32 random bytes, URL-safe text); the server keeps its hash."""
+    hostname: str
+    pid: int
+    boot_id: str
+    resources: NodeResources
+    allocation: str | None = None
+    """Key of the `scheduled_compute_nodes` row; None for a runner that a person started."""
+    node_index: int = 0
+    restart_count: int = 0
+    scheduler: dict[str, Any] = {}
+    storage_domain: str = ""
+
+
+class RegisterResponse(Message):
+    workflow: str
+    compute_node: str
+    """Key of the node's document."""
+    lease_seconds: float
+    run_id: int
+    server_id: str
+    config: dict[str, Any] = {}
+    """The workflow's config document."""
+    working_directory: str | None = None
+    output_directory: str | None = None
+    end_seconds: float | None = None
+
+
+# ---- sync of a runner -----------------------------------------------------------------------
+
+
+class Usage(Message):
+    """What a job used, from wait4 and samples."""
+
+    cpu_seconds: float = 0.0
+    max_rss_bytes: int = 0
+    average_rss_bytes: int = 0
+    average_cpu_percent: float = 0.0
+    max_cpu_percent: float = 0.0
+    num_samples: int = 0
+
+
+class Started(Message):
+    attempt_id: str
+    pid: int
+    age_seconds: float = 0.0
+    """Since the process began, when this was sent."""
+
+
+class Ended(Message):
+    """One attempt is over and none of its processes is left: this line is the proof."""
+
+    attempt_id: str
+    cause: Cause
+    return_code: int
+    """The exit code; -N when signal N ended it."""
+    exec_seconds: float
+    age_seconds: float = 0.0
+    """Since the end, when this was sent."""
+    signal: int | None = None
+    status: Literal["done", "terminated", "canceled"] = "done"
+    started: bool = True
+    usage: Usage | None = None
+    file_times: dict[str, float] = {}
+    """Key of each output file that exists -> its modification time, seconds since the epoch."""
+    missing_files: list[str] = []
+    """Paths of outputs that a successful job did not write; `return_code` is 1 then."""
+    stdout_path: str | None = None
+    stderr_path: str | None = None
+    message: str = ""
+
+
+class Free(Message):
+    """What may still be claimed; no claim is made when a request carries none."""
+
+    num_cpus: int
+    memory_bytes: int
+    num_gpus: int = 0
+    num_nodes: int = 1
+    time_limit_seconds: float | None = None
+    max_jobs: int | None = None
+    """The most jobs that this claim may hand over."""
+
+
+class SyncRequest(Message):
+    """`POST /workflows/{workflow}/compute_nodes/{key}/sync`, with the session token.
+
+    Level-triggered: what the runner holds is stated whole each time. Attempts of this node that are
+    neither held nor ended are handed over again; held ones that are not this node's are to be killed.
+    A request with reports, or with `wait` 0, answers at once; else it may wait for a claim or an order.
+    """
+
+    seq: int
+    """Rises with every new request; a retry repeats it. n+1 ends the wait of n."""
+    held: list[str] = []
+    """All attempts the runner has and has not seen acknowledged as ended or returned, except those
+    listed in `ended` or `returned` of this very request."""
+    started: list[Started] = []
+    ended: list[Ended] = []
+    returned: list[str] = []
+    """Claimed, never started, handed back."""
+    free: Free | None = None
+    wait: float = 0.0
+    leave: bool = False
+    """The last call: every process has ended; whatever is not listed in `ended` never finished."""
+    suspending: bool = False
+    acknowledged_orders: list[str] = []
+    node_statistics: list[dict[str, Any]] = []
+    """`stats` entries of a compute_node_stats document."""
+
+
+class OutputFile(Message):
+    key: str
+    path: str
+
+
+class ClaimedJob(Message):
+    """One attempt, handed to the node that claimed it."""
+
+    attempt_id: str
+    job_key: str
+    run_id: int
+    number: int
+    """Of the attempt within its run, from 1."""
+    command: str
+    name: str = ""
+    invocation_script: str | None = None
+    env: dict[str, str] = {}
+    workdir: str | None = None
+    stdout: Literal["separate", "merge", "none"] = "separate"
+    num_cpus: int = 1
+    num_gpus: int = 0
+    num_nodes: int = 1
+    memory_bytes: int = 0
+    runtime_seconds: float = 0.0
+    """What packing counts with."""
+    runtime_limit_seconds: float | None = None
+    """What the runner enforces; None for a job whose author set no requirements."""
+    memory_limit_bytes: int | None = None
+    supports_termination: bool = False
+    output_files: list[OutputFile] = []
+
+
+class Order(Message):
+    """Repeated in every answer until acknowledged (kill: until the attempt is reported ended)."""
+
+    id: str
+    kind: Literal["kill", "drain", "end"]
+    """kill: end these attempts; drain: claim no more, leave when idle; end: kill everything, leave."""
+    attempts: list[str] = []
+    grace_seconds: float = 30.0
+    """Between TERM and KILL, for jobs that support termination; others are killed at once."""
+    cause: Cause = "canceled"
+    reason: str = ""
+
+
+class SyncResponse(Message):
+    seq: int
+    lease_seconds: float
+    run_id: int
+    claims: list[ClaimedJob] = []
+    orders: list[Order] = []
+    acknowledged: list[str] = []
+    """Attempts whose end or return is stored durably: their spool records may go."""
+    end_seconds: float | None = None
+    """Until the allocation ends, as its batch system says; the buffer is already taken off."""
+    is_complete: bool = False
+    is_canceled: bool = False
+    num_ready: int = 0
+    """Ready jobs of the workflow, whether or not they fit this node."""
+    num_unfinished: int = 0
+    """Jobs that are not workflow-complete."""
+
+
+# ---- submitter ------------------------------------------------------------------------------
+
+
+class AllocationReport(Message):
+    """What a backend says of one allocation."""
+
+    allocation: str
+    """Key of the row."""
+    state: Literal["pending", "active", "suspended", "ended"]
+    external_id: str = ""
+    reason: str = ""
+    proof_of_death: bool = False
+    """No process of it can be alive (design: proof of death)."""
+    cause: Cause | None = None
+    end_seconds: float | None = None
+
+
+class LaunchReport(Message):
+    tag: str
+    kind: Literal["begun", "submitted", "failed", "retry"]
+    """begun: the call is about to be made; submitted: external ids follow; failed: permanently
+    refused, the config is paused; retry: transient or no capacity, tried again after a backoff."""
+    external_ids: list[str] = []
+    """One per row, in the order of the launch's `allocations`."""
+    error: str = ""
+    retry_seconds: float = 0.0
+
+
+class SubmitterSyncRequest(Message):
+    """`POST /submitter/sync`: renew the lease, report, receive what is to be done. Level-triggered."""
+
+    holder: str
+    """Random per submitter process."""
+    backends: list[str] = []
+    site: str = ""
+    allocations: list[AllocationReport] = []
+    launches: list[LaunchReport] = []
+    wait: float = 0.0
+    leave: bool = False
+
+
+class Launch(Message):
+    tag: str
+    backend: str
+    workflow: str
+    config_id: str
+    config: dict[str, Any]
+    count: int
+    state: Literal["stored", "submitting"]
+    allocations: list[str]
+    """Keys of the rows, in the order of the backend's answer."""
+    parameters: dict[str, Any] = {}
+    """max_parallel_jobs, start_one_worker_per_node and the like."""
+    working_directory: str | None = None
+    output_directory: str | None = None
+    not_before_seconds: float = 0.0
+
+
+class OpenAllocation(Message):
+    allocation: str
+    workflow: str
+    backend: str
+    tag: str
+    state: str
+    external_id: str = ""
+    config: dict[str, Any] = {}
+    cancel: bool = False
+    """Asked for by a person, or its demand is gone."""
+    suspect: bool = False
+    """Its node is silent: ask the backend now."""
+
+
+class SubmitterSyncResponse(Message):
+    granted: bool
+    """False: another submitter holds the lease; ask again later and do nothing."""
+    lease_seconds: float
+    holder: str = ""
+    launches: list[Launch] = []
+    allocations: list[OpenAllocation] = []
+
+
+class NodeTokenResponse(Message):
+    """`POST /workflows/{workflow}/scheduled_compute_nodes/{key}/node_token`."""
+
+    token: str
+    server_id: str
+
+
+# ---- what people ask ------------------------------------------------------------------------
+
+
+class Progress(Message, omit_defaults=False):
+    """`GET /workflows/{workflow}/progress?after=SEQUENCE&wait=SECONDS`."""
+
+    sequence: int
+    """Of the last event; the call waits until it exceeds `after`."""
+    run_id: int
+    counts: dict[str, int]
+    """Status -> number of jobs."""
+    num_failed: int
+    """Job-complete jobs of this run whose return code is not 0 (canceled ones not counted)."""
+    is_complete: bool
+    is_canceled: bool
+    active_nodes: int
+    open_allocations: int
+    reasons: list[str] = []
+    """Why nothing moves, in sentences a person can act on."""
+
+
+class StartRequest(Message):
+    """`POST /workflows/{workflow}/start`."""
+
+    ignore_missing_data: bool = False
+    missing_files: list[str] = []
+    """Paths of required files that the caller looked for and did not find."""
+    file_times: dict[str, float] = {}
+    """Key of each existing file -> modification time, seconds since the epoch."""
+
+
+class AttemptDocument(Message, omit_defaults=False):
+    """`GET /workflows/{workflow}/attempts?job_key=&run_id=` (list envelope)."""
+
+    attempt_id: str
+    job_key: str
+    job_name: str
+    run_id: int
+    number: int
+    state: str
+    compute_node: str | None
+    hostname: str | None
+    claimed_at: str
+    started_at: str | None
+    ended_at: str | None
+    cause: str | None
+    return_code: int | None
+    signal: int | None
+    exec_seconds: float | None
+    stdout_path: str | None
+    stderr_path: str | None
+    message: str
