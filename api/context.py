@@ -1,0 +1,45 @@
+"""What every handler is given: the services of this server, the caller, the decoded request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from lading.api.services.identity import Principal
+from lading.api.services.wakeups import Wakeups
+from lading.api.storage.unit_of_work import Database
+from lading.toolkit.clock import Clock
+
+
+@dataclass(slots=True)
+class Services:
+    """The resources that use cases work with; made once per application."""
+
+    database: Database
+    clock: Clock
+    wakeups: Wakeups
+    server_id: str
+    read_only: bool = False
+    authenticated: bool = True
+    """False with `--auth none`."""
+
+
+SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
+
+
+@dataclass(slots=True)
+class Call:
+    """One request, decoded and validated; a handler returns what is to be encoded as JSON."""
+
+    request: web.Request
+    services: Services
+    principal: Principal
+    path: Mapping[str, str]
+    """Path parameters, percent-decoded one by one."""
+    query: Mapping[str, Any] = field(default_factory=dict)
+    """Declared query parameters, converted, defaults filled in."""
+    body: Any = None
+    """An instance of the route's body model, a plain dictionary for free-form bodies, or None."""
