@@ -174,12 +174,9 @@ def test_dead_guardian_is_buried_with_all_its_processes(bench: Bench, backend: L
     job = int(bench.started()[0][1])
     assert backend.observe([allocation.external_id])[0].state is ObservedState.ACTIVE
     os.kill(pid_of(allocation.external_id), signal.SIGKILL)
-    observation = await_value(
-        lambda: next(
-            (seen for seen in backend.observe([allocation.external_id]) if seen.state is ObservedState.ENDED),
-            None,
-        )
-    )
+    backend._children["t6.0"].wait()
+    (observation,) = backend.observe([allocation.external_id])
+    assert observation.state is ObservedState.ENDED
     assert observation.proof_of_death
     assert observation.cause is Cause.INFRASTRUCTURE
     assert process_start_ticks(job) is None
