@@ -1,0 +1,16 @@
+"""Every example is a specification that is accepted as it stands."""
+
+from __future__ import annotations
+
+import pytest
+
+from lading.toolkit.specfile import read_file
+from tests.lib.repository import ROOT
+
+EXAMPLES = sorted(path for path in (ROOT / "docs" / "examples").iterdir() if path.is_file())
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_example_is_accepted(path, tmp_path):
+    # From an empty folder: an example must need no file that a reader does not have.
+    assert read_file(path, directory=tmp_path).jobs
