@@ -30,6 +30,7 @@ lint: .venv/dev.installed
 
 types: .venv/dev.installed
 	$(BIN)/mypy
+	$(BIN)/mypy docs/states.py
 
 docs: .venv/dev.installed
 	$(BIN)/python docs/states.py
