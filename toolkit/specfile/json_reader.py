@@ -11,6 +11,9 @@ from lading.toolkit.specfile.faults import Faults, Places
 
 _STRICT_BLANK: Final = re.compile(r"[ \t\n\r]*")
 _LOOSE_BLANK: Final = re.compile(r"(?:[\s\ufeff]+|//[^\n\r\u2028\u2029]*|/\*[\s\S]*?\*/)*")
+# What stands between values in nearly all places, in one match each: half of the reading time.
+_COMMA: Final = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
+_KEY: Final = re.compile(r'"([^"\\\x00-\x1f]*)"[ \t\n\r]*:[ \t\n\r]*')
 _STRICT_TEXT: Final = re.compile(r'"([^"\\\x00-\x1f]*)"')
 _LOOSE_TEXT: Final = re.compile(r'"([^"\\\n\r]*)"|\'([^\'\\\n\r]*)\'')
 _STRICT_RUN: Final = re.compile(r'[^"\\\x00-\x1f]*')
@@ -90,15 +93,10 @@ class _Reader:
         fields: dict[str, Node] = {}
         self.skip()
         while not self.take("}"):
-            key_at = self.at
+            line, column = self.places.at(self.at)
             name = self.key()
-            line, column = self.places.at(key_at)
             if not name.isascii() or "\0" in name:
                 self.faults.check(name, line, column)
-            self.skip()
-            if not self.take(":"):
-                raise self.unexpected(f"':' after the field's name {clip(name)!r}")
-            self.skip()
             node = self.value(depth + 1)
             node.key_line, node.key_column = line, column
             if name in fields:
@@ -123,11 +121,16 @@ class _Reader:
 
     def separator(self, closing: str, start: int) -> None:
         """Step over the comma after an element, or stay before the closing bracket."""
-        self.skip()
-        comma_at = self.at
-        if self.take(","):
+        comma = _COMMA.match(self.text, self.at)
+        if comma is None:
             self.skip()
-            if self.is_strict and self.text.startswith(closing, self.at):
+            comma = _COMMA.match(self.text, self.at)
+        if comma is not None:
+            comma_at = comma.start() + comma[0].index(",")
+            self.at = comma.end()
+            if not self.is_strict:
+                self.skip()
+            elif self.text.startswith(closing, self.at):
                 line, column = self.places.at(comma_at)
                 message = f"A comma before '{closing}' is not JSON; remove it, or name the file .json5."
                 raise self.faults.syntax(message, line, column, ",")
@@ -136,6 +139,21 @@ class _Reader:
             raise self.unexpected(f"',' or '{closing}' (for the '{self.text[start]}' of line {line})")
 
     def key(self) -> str:
+        """Read a field's name and the colon after it."""
+        match = _KEY.match(self.text, self.at)
+        if match is not None:
+            self.at = match.end()
+            if not self.is_strict:
+                self.skip()
+            return match[1]
+        name = self.name()
+        self.skip()
+        if not self.take(":"):
+            raise self.unexpected(f"':' after the field's name {clip(name)!r}")
+        self.skip()
+        return name
+
+    def name(self) -> str:
         character = self.text[self.at : self.at + 1]
         if character == '"' or (character == "'" and not self.is_strict):
             return self.quoted()

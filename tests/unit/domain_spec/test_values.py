@@ -14,7 +14,15 @@ KIB, MIB, GIB, TIB = 2**10, 2**20, 2**30, 2**40
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("0", 0), ("512", 512), ("1k", KIB), ("512m", 512 * MIB), ("4g", 4 * GIB), ("4 G", 4 * GIB), ("2T", 2 * TIB)],
+    [
+        ("0", 0),
+        ("512", 512),
+        ("1k", KIB),
+        ("512m", 512 * MIB),
+        ("4g", 4 * GIB),
+        ("4 G", 4 * GIB),
+        ("2T", 2 * TIB),
+    ],
 )
 def test_memory_is_read_in_powers_of_1024(text: str, size: int) -> None:
     assert values.parse_memory(text) == size
@@ -39,7 +47,9 @@ def test_memory_is_read_in_powers_of_1024(text: str, size: int) -> None:
         ("9" * 5_000, None),
     ],
 )
-def test_memory_that_other_readers_take_is_refused_with_what_was_meant(text: str, suggestion: str | None) -> None:
+def test_memory_that_other_readers_take_is_refused_with_what_was_meant(
+    text: str, suggestion: str | None
+) -> None:
     with pytest.raises(BadInput, match="is not a memory size") as caught:
         values.parse_memory(text)
     assert caught.value.violations[0].suggestion == suggestion
@@ -122,13 +132,16 @@ def test_only_what_readers_of_iso_8601_know_is_kept_as_written() -> None:
     assert values.standard_duration("2h30m") == "P0DT2H30M0S"
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("04:00:00", 14_400), ("1-12:00:00", 129_600), ("36:00:00", 129_600)])
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("04:00:00", 14_400), ("1-12:00:00", 129_600), ("36:00:00", 129_600)]
+)
 def test_walltimes(text: str, seconds: int) -> None:
     assert values.parse_walltime(text) == seconds
 
 
 @pytest.mark.parametrize(
-    ("text", "suggestion"), [("4h", "04:00:00"), ("PT36H", "1-12:00:00"), ("30", None), ("1:60:00", None), ("", None)]
+    ("text", "suggestion"),
+    [("4h", "04:00:00"), ("PT36H", "1-12:00:00"), ("30", None), ("1:60:00", None), ("", None)],
 )
 def test_bad_walltimes_are_refused(text: str, suggestion: str | None) -> None:
     with pytest.raises(BadInput, match="is not a wall time") as caught:
