@@ -1,0 +1,149 @@
+"""What the commands share: options, the connection to a server, and which workflow is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from lading.toolkit.cli.output import Output, note, output_of
+from lading.toolkit.client.api import Document
+from lading.toolkit.client.discovery import Sleeping, discover
+from lading.toolkit.client.private_server import reading_server
+from lading.toolkit.client.session import Patience
+from lading.toolkit.client.sync import Lading
+from lading.toolkit.client.target import Target
+from lading.toolkit.errors import BadInput, NotFound, Unavailable
+from lading.toolkit.settings import LoadedSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# A person waits at the prompt: give up after seconds, not after minutes.
+_PATIENCE: Final = Patience(tries=4, first_ceiling=0.2, last_ceiling=2.0)
+_NEWEST: Final = 50
+
+format_option = click.option(
+    "--format", "style", type=click.Choice(["table", "csv", "json"]), help="How to print. [default: table]"
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print keys only, one a line.")
+limit_option = click.option("--limit", type=click.IntRange(min=1), help="Print at most so many.")
+workflow_option = click.option(
+    "-w",
+    "--workflow",
+    envvar="LADING_WORKFLOW",
+    metavar="KEY",
+    help="The workflow; left out: the only one, or the newest that is not finished.",
+)
+output_option = click.option(
+    "--output",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Output folder of a `lading run`, also of one that has ended.",
+)
+
+
+def printing(command: F) -> F:
+    """Add --format and --quiet."""
+    return format_option(quiet_option(command))
+
+
+def reading(command: F) -> F:
+    """Add the options of a command that reads one workflow and prints."""
+    return workflow_option(output_option(printing(command)))
+
+
+class Session:
+    """What one call of the command line knows before it does anything."""
+
+    def __init__(self, settings: LoadedSettings) -> None:
+        self.settings = settings
+
+    def output(self, style: str | None, *, quiet: bool = False) -> Output:
+        """Return the renderer that was asked for."""
+        return output_of(style or self.settings.values.output_format, quiet=quiet)
+
+    def target(self, folder: Path | None = None) -> Target:
+        """Find a server that runs."""
+        found = discover(self.settings, output=folder)
+        if isinstance(found, Sleeping):
+            raise Unavailable(
+                f"No server is running for {found.folder.parent}: that run has ended, it can only be read. "
+                "Name another server with --server URL, or start one with `lading serve`."
+            )
+        return found
+
+    @contextmanager
+    def client(self, folder: Path | None = None) -> Iterator[Lading]:
+        """Connect to a server that runs."""
+        with Lading(self.target(folder), patience=_PATIENCE) as client:
+            yield client
+
+    @contextmanager
+    def reader(self, folder: Path | None = None) -> Iterator[Lading]:
+        """Connect to a server that runs, or read a run that has ended."""
+        found = discover(self.settings, output=folder)
+        if isinstance(found, Target):
+            with Lading(found, patience=_PATIENCE) as client:
+                yield client
+            return
+        with reading_server(found) as target, Lading(target, patience=_PATIENCE) as client:
+            yield client
+
+
+def chosen_workflow(client: Lading, given: str | None, *, changing: bool = False) -> str:
+    """Return the key of the workflow that is meant; a command that changes something never guesses."""
+    if given:
+        return given
+    found = list(client.list_workflows(is_archived=False))
+    if not found:
+        raise NotFound("There is no workflow on this server; make one with `lading submit-workflow FILE`.")
+    if len(found) == 1:
+        return str(found[0]["_key"])
+    found.sort(key=lambda document: _age_order(str(document["_key"])), reverse=True)
+    unfinished = islice((item for item in found[:_NEWEST] if _is_unfinished(client, item)), 2)
+    candidates = list(unfinished)
+    if not candidates or (changing and len(candidates) > 1):
+        raise BadInput(f"Which workflow? Give --workflow KEY, one of: {_names(found)}.")
+    newest = candidates[0]
+    note(f"Workflow {newest['_key']} ({newest.get('name') or 'unnamed'}), the newest that is not finished.")
+    return str(newest["_key"])
+
+
+def chosen_job(client: Lading, workflow: str, job: str) -> Document:
+    """Return the job with that key, or with that name."""
+    if not job:
+        raise BadInput("The name of a job is empty; give its key or its name.")
+    if job.isdecimal():
+        try:
+            return client.get_job(workflow, job)
+        except NotFound:
+            # Jobs may be named with digits.
+            pass
+    found = list(client.list_jobs(workflow, name=job, limit=10))
+    if not found:
+        raise NotFound(
+            f"Workflow {workflow} has no job with the key or name {job!r}; see: lading jobs list -w {workflow}"
+        )
+    if len(found) > 1:
+        keys = ", ".join(str(item["_key"]) for item in found)
+        raise BadInput(f"More than one job is named {job!r}; give a key, one of: {keys}.")
+    return found[0]
+
+
+def _is_unfinished(client: Lading, workflow: Document) -> bool:
+    progress = client.progress(str(workflow["_key"]))
+    return not (progress.is_complete or progress.is_canceled)
+
+
+def _age_order(key: str) -> tuple[int, int, str]:
+    # Generated keys grow; one that a person chose says nothing about its age.
+    return (1, int(key), key) if key.isdecimal() else (0, 0, key)
+
+
+def _names(found: list[Document]) -> str:
+    names = [f"{item['_key']} ({item.get('name') or 'unnamed'})" for item in found[:10]]
+    return ", ".join(names) + (f" and {len(found) - 10} more" if len(found) > 10 else "")

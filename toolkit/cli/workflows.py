@@ -1,0 +1,219 @@
+"""`lading workflows`."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lading.toolkit.cli.context import Session, chosen_workflow, limit_option, output_option, printing
+from lading.toolkit.cli.output import Column, note
+from lading.toolkit.cli.watch import summary
+from lading.toolkit.client.api import AsyncLading
+from lading.toolkit.client.starting import start_here
+from lading.toolkit.client.sync import Lading
+from lading.toolkit.errors import BadInput
+
+_COLUMNS = [
+    Column("key", "_key"),
+    Column("name", "name"),
+    Column("user", "user"),
+    Column("state", "state"),
+    Column("jobs", "jobs"),
+    Column("created", "timestamp"),
+    Column("description", "description"),
+]
+_ONE = click.argument("workflow", required=False, envvar="LADING_WORKFLOW")
+
+
+@click.group()
+def workflows() -> None:
+    r"""List, show, start, cancel and delete workflows.
+
+    \b
+    Examples:
+      lading workflows list
+      lading workflows status 12
+      lading workflows cancel 12
+      lading workflows list --output results     the workflow of a run that has ended
+    """
+
+
+@workflows.command("list")
+@click.option("--user", help="Only workflows of that user.")
+@click.option("--name", help="Only workflows of that name.")
+@click.option(
+    "--archived/--all", "archived", default=None, help="Only archived ones; or all. [default: not archived]"
+)
+@limit_option
+@output_option
+@printing
+@click.pass_obj
+def list_workflows(
+    session: Session,
+    *,
+    user: str | None,
+    name: str | None,
+    archived: bool | None,
+    limit: int | None,
+    folder: Path | None,
+    style: str | None,
+    quiet: bool,
+) -> None:
+    """List workflows with their state."""
+    filters: dict[str, Any] = {"user": user, "name": name}
+    if archived is not False:
+        filters["is_archived"] = bool(archived)
+    with session.reader(folder) as client:
+        found = client.list_workflows(limit=limit, **filters)
+        rows = (item if quiet else _with_state(client, item) for item in found)
+        session.output(style, quiet=quiet).rows("workflows", _COLUMNS, rows)
+
+
+@workflows.command()
+@_ONE
+@click.option("--specification", is_flag=True, help="Print the whole workflow as a specification (JSON).")
+@output_option
+@printing
+@click.pass_obj
+def show(
+    session: Session,
+    *,
+    workflow: str | None,
+    specification: bool,
+    folder: Path | None,
+    style: str | None,
+    quiet: bool,
+) -> None:
+    """Show one workflow with its config."""
+    with session.reader(folder) as client:
+        key = chosen_workflow(client, workflow)
+        if specification:
+            session.output("json").document(client.workflow_specification(key))
+            return
+        document = client.get_workflow(key)
+        document["config"] = client.workflow_config(key)
+        session.output(style, quiet=quiet).document(document)
+
+
+@workflows.command()
+@_ONE
+@output_option
+@printing
+@click.pass_obj
+def status(
+    session: Session, *, workflow: str | None, folder: Path | None, style: str | None, quiet: bool
+) -> None:
+    """Show how far a workflow is, and why it stands still if it does."""
+    with session.reader(folder) as client:
+        key = chosen_workflow(client, workflow)
+        progress = client.progress(key)
+    document = {
+        "_key": key,
+        "state": _state(progress.is_complete, progress.is_canceled, progress.run_id),
+        "run_id": progress.run_id,
+        "counts": progress.counts,
+        "num_failed": progress.num_failed,
+        "is_complete": progress.is_complete,
+        "is_canceled": progress.is_canceled,
+        "active_nodes": progress.active_nodes,
+        "open_allocations": progress.open_allocations,
+        "reasons": progress.reasons,
+    }
+    session.output(style, quiet=quiet).document(document)
+
+
+@workflows.command()
+@_ONE
+@click.option(
+    "--ignore-missing-data", is_flag=True, help="Start although input files or user data are missing."
+)
+@output_option
+@printing
+@click.pass_obj
+def start(
+    session: Session,
+    *,
+    workflow: str | None,
+    ignore_missing_data: bool,
+    folder: Path | None,
+    style: str | None,
+    quiet: bool,
+) -> None:
+    """Start a workflow, or start it again as a new run."""
+    with session.client(folder) as client:
+        key = chosen_workflow(client, workflow, changing=True)
+        target = client.target
+    run_id = asyncio.run(_start(target, key, ignore_missing_data=ignore_missing_data))
+    answer = {"_key": key, "run_id": run_id}
+    session.output(style, quiet=quiet).done(f"Workflow {key} is started (run {run_id}).", answer)
+
+
+@workflows.command()
+@click.argument("workflow", nargs=-1, required=True)
+@output_option
+@printing
+@click.pass_obj
+def cancel(
+    session: Session, *, workflow: tuple[str, ...], folder: Path | None, style: str | None, quiet: bool
+) -> None:
+    """Cancel the running jobs of workflows; start no others."""
+    with session.client(folder) as client:
+        for key in workflow:
+            client.cancel_workflow(key)
+            session.output(style, quiet=quiet).done(f"Workflow {key} is canceled.", {"_key": key})
+
+
+@workflows.command()
+@click.argument("workflow", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_option
+@printing
+@click.pass_obj
+def delete(
+    session: Session,
+    *,
+    workflow: tuple[str, ...],
+    yes: bool,
+    folder: Path | None,
+    style: str | None,
+    quiet: bool,
+) -> None:
+    """Delete workflows with all their jobs and results; files stay."""
+    with session.client(folder) as client:
+        for key in workflow:
+            name = client.get_workflow(key).get("name") or "unnamed"
+            question = f"Delete workflow {key} ({name}) with all its jobs and results?"
+            if not yes and not click.confirm(question, err=True):
+                note(f"Workflow {key} stays.")
+                continue
+            client.delete_workflow(key)
+            session.output(style, quiet=quiet).done(f"Workflow {key} is deleted.", {"_key": key})
+
+
+async def _start(target: Any, workflow: str, *, ignore_missing_data: bool) -> int:
+    async with AsyncLading(target) as client:
+        config = await client.workflow_config(workflow)
+        directory = Path(config.get("working_directory") or Path.cwd())
+        if not directory.is_dir():
+            raise BadInput(
+                f"The working directory of workflow {workflow}, {directory}, is not here; "
+                "start it on a machine that has its files."
+            )
+        return await start_here(client, workflow, directory, ignore_missing_data=ignore_missing_data)
+
+
+def _with_state(client: Lading, workflow: dict[str, Any]) -> dict[str, Any]:
+    progress = client.progress(str(workflow["_key"]))
+    state = _state(progress.is_complete, progress.is_canceled, progress.run_id)
+    return {**workflow, "state": state, "jobs": summary(progress)}
+
+
+def _state(is_complete: bool, is_canceled: bool, run_id: int) -> str:
+    if is_canceled:
+        return "canceled"
+    if is_complete and run_id > 0:
+        return "complete"
+    return "started" if run_id > 0 else "not started"
