@@ -1,4 +1,7 @@
-"""What the commands share: options, the connection to a server, and which workflow is meant."""
+"""What the commands share: options, the connection to a server, and which workflow is meant.
+
+The client is imported when a connection is made: help and refusals must not wait for it.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,19 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from lading.toolkit.cli.output import Output, note, output_of
-from lading.toolkit.client.api import Document
-from lading.toolkit.client.discovery import Sleeping, discover
-from lading.toolkit.client.private_server import reading_server
-from lading.toolkit.client.session import Patience
-from lading.toolkit.client.sync import Lading
-from lading.toolkit.client.target import Target
 from lading.toolkit.errors import BadInput, NotFound, Unavailable
 from lading.toolkit.settings import LoadedSettings
 
+if TYPE_CHECKING:
+    from lading.toolkit.client import Document, Lading, Target
+
 F = TypeVar("F", bound=Callable[..., Any])
 
-# A person waits at the prompt: give up after seconds, not after minutes.
-_PATIENCE: Final = Patience(tries=4, first_ceiling=0.2, last_ceiling=2.0)
 _NEWEST: Final = 50
 
 format_option = click.option(
@@ -68,6 +66,8 @@ class Session:
 
     def target(self, folder: Path | None = None) -> Target:
         """Find a server that runs."""
+        from lading.toolkit.client.discovery import Sleeping, discover
+
         found = discover(self.settings, output=folder)
         if isinstance(found, Sleeping):
             raise Unavailable(
@@ -79,18 +79,21 @@ class Session:
     @contextmanager
     def client(self, folder: Path | None = None) -> Iterator[Lading]:
         """Connect to a server that runs."""
-        with Lading(self.target(folder), patience=_PATIENCE) as client:
+        with _connect(self.target(folder)) as client:
             yield client
 
     @contextmanager
     def reader(self, folder: Path | None = None) -> Iterator[Lading]:
         """Connect to a server that runs, or read a run that has ended."""
+        from lading.toolkit.client.discovery import Sleeping, discover
+        from lading.toolkit.client.private_server import reading_server
+
         found = discover(self.settings, output=folder)
-        if isinstance(found, Target):
-            with Lading(found, patience=_PATIENCE) as client:
+        if not isinstance(found, Sleeping):
+            with _connect(found) as client:
                 yield client
             return
-        with reading_server(found) as target, Lading(target, patience=_PATIENCE) as client:
+        with reading_server(found) as target, _connect(target) as client:
             yield client
 
 
@@ -132,6 +135,13 @@ def chosen_job(client: Lading, workflow: str, job: str) -> Document:
         keys = ", ".join(str(item["_key"]) for item in found)
         raise BadInput(f"More than one job is named {job!r}; give a key, one of: {keys}.")
     return found[0]
+
+
+def _connect(target: Target) -> Lading:
+    from lading.toolkit.client import Lading, Patience
+
+    # A person waits at the prompt: give up after seconds, not after minutes.
+    return Lading(target, patience=Patience(tries=4, first_ceiling=0.2, last_ceiling=2.0))
 
 
 def _is_unfinished(client: Lading, workflow: Document) -> bool:

@@ -21,7 +21,7 @@ from lading.toolkit.cli.context import (
     workflow_option,
 )
 from lading.toolkit.cli.job_logs import LogRequest, print_logs
-from lading.toolkit.cli.output import Column
+from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.cli.waiting import wait_and_report
 from lading.toolkit.client.api import AsyncLading, Document
 from lading.toolkit.client.sync import Lading
@@ -51,19 +51,19 @@ _ATTEMPT_COLUMNS = [
 _STATUSES = click.Choice([status.value for status in JobStatus])
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "lading jobs list --status submitted",
+        "lading jobs logs merge --follow",
+        "lading jobs attempts merge",
+        "lading jobs retry --failed",
+        "lading jobs wait",
+    )
+)
 def jobs() -> None:
-    r"""List jobs, read their logs, cancel and retry them.
+    """List jobs, read their logs, cancel and retry them.
 
     A job is named by its key or its name.
-
-    \b
-    Examples:
-      lading jobs list --status submitted
-      lading jobs logs merge --follow
-      lading jobs attempts merge
-      lading jobs retry --failed
-      lading jobs wait
     """
 
 
@@ -111,7 +111,13 @@ def show(
         session.output(style, quiet=quiet).document(document)
 
 
-@jobs.command()
+@jobs.command(
+    epilog=examples(
+        "lading jobs logs merge",
+        "lading jobs logs merge --follow --stderr",
+        "lading jobs logs 4711 --attempt 1 --tail 20",
+    )
+)
 @click.argument("job")
 @click.option("-f", "--follow", is_flag=True, help="Print what is added, until the job ends.")
 @click.option("--stderr/--stdout", "only_stderr", default=None, help="Only one of the two. [default: both]")
@@ -131,15 +137,9 @@ def logs(
     workflow: str | None,
     folder: Path | None,
 ) -> None:
-    r"""Print what a job wrote to stdout and stderr.
+    """Print what a job wrote to stdout and stderr.
 
     The files are read where they are, so the folder must be reachable from this machine.
-
-    \b
-    Examples:
-      lading jobs logs merge
-      lading jobs logs merge --follow --stderr
-      lading jobs logs 4711 --attempt 1 --tail 20
     """
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
@@ -258,20 +258,19 @@ def wait(
         ctx.exit(1)
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "lading explain merge",
+        "lading explain 4711 --workflow 12 --format json",
+    )
+)
 @click.argument("job")
 @reading
 @click.pass_obj
 def explain(
     session: Session, *, job: str, workflow: str | None, folder: Path | None, style: str | None, quiet: bool
 ) -> None:
-    r"""Say why a job is in its state: what it waits for, why no node takes it, how it ended.
-
-    \b
-    Examples:
-      lading explain merge
-      lading explain 4711 --workflow 12 --format json
-    """
+    """Say why a job is in its state: what it waits for, why no node takes it, how it ended."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
         document = chosen_job(client, key, job)

@@ -16,7 +16,7 @@ from typing import IO, Any, Final, NoReturn
 import click
 
 from lading.toolkit.cli.context import Session
-from lading.toolkit.cli.output import note
+from lading.toolkit.cli.output import examples, note
 from lading.toolkit.errors import BadInput, LadingError, Unavailable, Violation
 from lading.toolkit.log import configure_logging
 from lading.toolkit.settings import load_settings
@@ -166,7 +166,16 @@ def _missing_part(name: str, module: str | None = None) -> Failure:
 
 
 @click.group(
-    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples(
+        "lading run diamond.yaml                  run a workflow file here",
+        "lading run -- python train.py --epochs 3 run one command here",
+        "lading serve                             start a server, then in another terminal:",
+        "lading submit-workflow diamond.yaml --wait",
+        "lading jobs list",
+        "lading jobs logs merge",
+    ),
 )
 @click.option("--server", metavar="URL", help="Address of the server. [environment: LADING_SERVER_URL]")
 @click.option(
@@ -182,16 +191,7 @@ def _missing_part(name: str, module: str | None = None) -> Failure:
 @click.version_option(package_name="lading", message="lading %(version)s")
 @click.pass_context
 def main(ctx: click.Context, server: str | None, token_file: Path | None, log_level: str | None) -> None:
-    r"""Run workflows of jobs on this machine, on Slurm, on EC2, or on all at once.
-
-    \b
-    Examples:
-      lading run diamond.yaml                  run a workflow file here
-      lading run -- python train.py --epochs 3 run one command here
-      lading serve                             start a server, then in another terminal:
-      lading submit-workflow diamond.yaml --wait
-      lading jobs list
-      lading jobs logs merge
+    """Run workflows of jobs on this machine, on Slurm, on EC2, or on all at once.
 
     Settings come from options, LADING_* variables, the project's .lading.toml, and config.toml in
     ~/.config/lading, in this order.

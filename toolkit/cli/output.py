@@ -183,6 +183,11 @@ def console_of(stream: TextIO) -> Console:
     return Console(file=stream, highlight=False, width=10_000, soft_wrap=True)
 
 
+def examples(*lines: str) -> str:
+    """Return the text at the end of a command's help; its first character keeps click from wrapping it."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def note(message: str) -> None:
     """Tell a person something beside the data, on standard error."""
     click.echo(clean(message), err=True)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lading.toolkit.cli.context import Session
-from lading.toolkit.cli.output import note
+from lading.toolkit.cli.output import examples, note
 from lading.toolkit.cli.report import print_report
 from lading.toolkit.cli.run_flow import RunPlan, run_plan
 from lading.toolkit.cli.run_folder import RunFolder
@@ -55,7 +55,16 @@ class CommandWithTail(click.Command):
         return super().parse_args(ctx, args)
 
 
-@click.command(cls=CommandWithTail)
+@click.command(
+    cls=CommandWithTail,
+    epilog=examples(
+        "lading run diamond.yaml",
+        "lading run diamond.yaml --max-parallel-jobs 4 --fail-fast",
+        "lading run --commands jobs.txt --output results",
+        "lading run -- python train.py --epochs 3",
+        "lading run diamond.yaml --format json | jq .counts",
+    ),
+)
 @click.argument("spec", required=False, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
     "--commands",
@@ -91,18 +100,10 @@ def run(
     database: str | None,
     style: str | None,
 ) -> None:
-    r"""Run a workflow file here, or a list of commands, or one command.
+    """Run a workflow file here, or a list of commands, or one command.
 
     The exit code is 0 if every job succeeded, 1 if some did not, 2 if the input is refused (then nothing
     was started), 130 after Ctrl-C. The first Ctrl-C lets running jobs end in order, the second kills them.
-
-    \b
-    Examples:
-      lading run diamond.yaml
-      lading run diamond.yaml --max-parallel-jobs 4 --fail-fast
-      lading run --commands jobs.txt --output results
-      lading run -- python train.py --epochs 3
-      lading run diamond.yaml --format json | jq .counts
 
     A command is started without a shell; for a pipeline write: bash -c "one | two".
     """

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from lading.toolkit.cli.context import Session, format_option
-from lading.toolkit.cli.output import note
+from lading.toolkit.cli.output import examples, note
 from lading.toolkit.cli.specification import document_of, read_workflow
 from lading.toolkit.cli.waiting import wait_and_report
 from lading.toolkit.client.api import AsyncLading
@@ -18,7 +18,15 @@ from lading.toolkit.client.starting import start_here
 from lading.toolkit.client.target import Target
 
 
-@click.command("submit-workflow")
+@click.command(
+    "submit-workflow",
+    epilog=examples(
+        "lading submit-workflow diamond.yaml",
+        "lading submit-workflow diamond.yaml --wait",
+        "lading submit-workflow diamond.yaml --name night --format json",
+        "lading submit-workflow big.json --idempotency-key night-2024-05-02",
+    ),
+)
 @click.argument("spec", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option(
     "--wait", is_flag=True, help="Show progress until the end; the exit code is that of `lading run`."
@@ -50,16 +58,9 @@ def submit_workflow(
     no_start: bool,
     style: str | None,
 ) -> None:
-    r"""Send a workflow file to a server, and start it.
+    """Send a workflow file to a server, and start it.
 
     The file is checked completely before anything is sent, and is stored whole or not at all.
-
-    \b
-    Examples:
-      lading submit-workflow diamond.yaml
-      lading submit-workflow diamond.yaml --wait
-      lading submit-workflow diamond.yaml --name night --format json
-      lading submit-workflow big.json --idempotency-key night-2024-05-02
     """
     if wait and no_start:
         raise click.UsageError("--wait and --no-start exclude each other.")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lading.toolkit.cli.context import Session, chosen_workflow, limit_option, output_option, printing
-from lading.toolkit.cli.output import Column, note
+from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.cli.watch import summary
 from lading.toolkit.client.api import AsyncLading
 from lading.toolkit.client.starting import start_here
@@ -28,17 +28,16 @@ _COLUMNS = [
 _ONE = click.argument("workflow", required=False, envvar="LADING_WORKFLOW")
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "lading workflows list",
+        "lading workflows status 12",
+        "lading workflows cancel 12",
+        "lading workflows list --output results     the workflow of a run that has ended",
+    )
+)
 def workflows() -> None:
-    r"""List, show, start, cancel and delete workflows.
-
-    \b
-    Examples:
-      lading workflows list
-      lading workflows status 12
-      lading workflows cancel 12
-      lading workflows list --output results     the workflow of a run that has ended
-    """
+    """List, show, start, cancel and delete workflows."""
 
 
 @workflows.command("list")

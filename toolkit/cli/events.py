@@ -1,0 +1,101 @@
+"""`lading events`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from lading.toolkit.cli.context import (
+    Session,
+    chosen_workflow,
+    format_option,
+    limit_option,
+    output_option,
+    reading,
+    workflow_option,
+)
+from lading.toolkit.cli.output import Column, Row, as_text, clean, examples, json_text
+
+
+def _time(row: Row) -> str:
+    stamp = row.get("timestamp")
+    if not isinstance(stamp, int | float):
+        return ""
+    return datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_COLUMNS = [
+    Column("time", _time),
+    Column("category", "category"),
+    Column("type", "type"),
+    Column("job", "job_name"),
+    Column("node", "node_name"),
+    Column("message", "message"),
+]
+
+
+@click.group(
+    epilog=examples(
+        "lading events list --category job --limit 20",
+        "lading events follow --format json",
+    )
+)
+def events() -> None:
+    """List what happened in a workflow, or follow it."""
+
+
+@events.command("list")
+@click.option("--category", help="Only of that category, such as job or workflow.")
+@limit_option
+@reading
+@click.pass_obj
+def list_events(
+    session: Session,
+    *,
+    category: str | None,
+    limit: int | None,
+    workflow: str | None,
+    folder: Path | None,
+    style: str | None,
+    quiet: bool,
+) -> None:
+    """List events in their order."""
+    with session.reader(folder) as client:
+        key = chosen_workflow(client, workflow)
+        found = client.list_events(key, limit=limit, category=category)
+        session.output(style, quiet=quiet).rows("events", _COLUMNS, found)
+
+
+@events.command()
+@click.option("--category", help="Only of that category.")
+@click.option("--after", type=click.IntRange(min=0), help="Begin behind that number. [default: now]")
+@workflow_option
+@output_option
+@format_option
+@click.pass_obj
+def follow(
+    session: Session,
+    *,
+    category: str | None,
+    after: int | None,
+    workflow: str | None,
+    folder: Path | None,
+    style: str | None,
+) -> None:
+    """Print events as they happen, one a line, until Ctrl-C; in JSON one object a line."""
+    chosen = style or session.settings.values.output_format
+    with session.client(folder) as client:
+        key = chosen_workflow(client, workflow)
+        begin = client.progress(key).sequence if after is None else after
+        for event in client.follow_events(key, after=begin):
+            document = event.document
+            if category is not None and document.get("category") != category:
+                continue
+            if chosen == "json":
+                click.echo(json_text({"sequence": event.sequence, **document}))
+            else:
+                separator = "," if chosen == "csv" else "  "
+                values = [as_text(column.value(document)) for column in _COLUMNS]
+                click.echo(clean(separator.join(value for value in values if value or chosen == "csv")))
