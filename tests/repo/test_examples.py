@@ -1,6 +1,8 @@
-"""Every example is a specification that is accepted as it stands."""
+"""Every example, those in the documents included, is a specification that is accepted as it stands."""
 
 from __future__ import annotations
+
+import re
 
 import pytest
 
@@ -14,3 +16,10 @@ EXAMPLES = sorted(path for path in (ROOT / "docs" / "examples").iterdir() if pat
 def test_example_is_accepted(path, tmp_path):
     # From an empty folder: an example must need no file that a reader does not have.
     assert read_file(path, directory=tmp_path).jobs
+
+
+def test_example_of_the_readme_is_accepted(tmp_path):
+    (text,) = re.findall(r"(?ms)^```yaml\n(.*?)^```", (ROOT / "README.md").read_text())
+    path = tmp_path / "workflow.yaml"
+    path.write_text(text)
+    assert [job.name for job in read_file(path, directory=tmp_path).jobs] == ["measure", "evaluate"]
