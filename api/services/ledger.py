@@ -214,10 +214,7 @@ class Ledger:
 
     def flush(self) -> Steps:
         """Write everything. The last step of every engine transaction."""
-        yield from self._write_jobs()
-        if changes := [{"id": key, "change": change} for key, change in self._classes.items() if change]:
-            # In the order of ids, as everybody does: no two transactions can wait for each other.
-            yield Many(_UPDATE_CLASS, sorted(changes, key=lambda change: change["id"]))
+        yield from self.write_jobs()
         sequence = self.workflow["event_sequence"]
         if self.events:
             ids = yield from take_ids(len(self.events))
@@ -231,7 +228,8 @@ class Ledger:
         yield from self._write_workflow(sequence)
         self._publish()
 
-    def _write_jobs(self) -> Steps:
+    def write_jobs(self) -> Steps:
+        """Write jobs and class counts now, so that queries of this transaction see them."""
         changed, recounted = [], []
         for job in self.jobs.values():
             visible = job.visible
@@ -255,6 +253,9 @@ class Ledger:
             yield Many(_UPDATE_JOB, changed)
         if recounted:
             yield Many(_UPDATE_BLOCKERS, recounted)
+        if changes := [{"id": key, "change": change} for key, change in self._classes.items() if change]:
+            yield Many(_UPDATE_CLASS, sorted(changes, key=lambda change: change["id"]))
+        self._classes.clear()
 
     def _write_workflow(self, sequence: int) -> Steps:
         values = dict(self.columns)

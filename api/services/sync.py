@@ -1,0 +1,266 @@
+"""The runner's one call: report, renew, claim, hear orders; in one transaction, level-triggered.
+
+The request states everything that the node holds. So whatever answer was lost, the next call repairs
+it: an open attempt that the node does not hold is handed over again, a held one that is not the
+node's is ordered killed, an end that is reported again is acknowledged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from lading.api.services import attempts, claims, nodes
+from lading.api.services.attempts import End
+from lading.api.services.ledger import Ledger, Steps
+from lading.api.services.workflows import lock_workflow_id
+from lading.api.storage.keys import take_ids
+from lading.api.storage.statements import Effects, Many, Statement, Work
+from lading.toolkit.clock import iso_utc
+from lading.toolkit.domain.packing import Offer, parse_sort_method
+from lading.toolkit.domain.states import (
+    WORKFLOW_COMPLETE,
+    AttemptState,
+    Cause,
+    JobStatus,
+    NodeState,
+)
+from lading.toolkit.errors import NotFound
+from lading.toolkit.wire.extensions import Ended, Order, SyncRequest, SyncResponse
+
+UNLIMITED = 100_000
+_OPEN = "SELECT * FROM attempt WHERE compute_node_id = :node AND state <> 'ended'"
+_JOBS = "SELECT * FROM job WHERE id IN_LIST(:ids)"
+_UNFINISHED = tuple(set(JobStatus) - WORKFLOW_COMPLETE)
+
+
+def sync(workflow_id: int, node_id: int, request: SyncRequest, *, newest: bool, now_ms: int) -> Work:
+    """Perform one `sync`. `newest`: no later request of this node has arrived, so it may claim."""
+
+    def work(effects: Effects) -> Steps:
+        workflow = yield from lock_workflow_id(workflow_id)
+        rows = yield Statement("SELECT * FROM compute_node WHERE id = :id", {"id": node_id})
+        if workflow is None or not rows:
+            raise NotFound(f"no such compute node: {node_id}")
+        node = rows[0]
+        ledger = Ledger(workflow, now_ms, effects)
+        opened = {row["attempt_id"]: row for row in (yield Statement(_OPEN, {"node": node_id}))}
+        acknowledged = yield from _take_reports(ledger, node, request, opened)
+        alive = node["state"] in (NodeState.ACTIVE, NodeState.SILENT)
+        if request.leave and alive:
+            yield from nodes.say_goodbye(ledger, node)
+            alive = False
+        response = SyncResponse(
+            seq=request.seq,
+            lease_seconds=node["lease_seconds"],
+            run_id=ledger.run_id,
+            acknowledged=acknowledged,
+            is_canceled=bool(workflow["is_canceled"]),
+        )
+        if alive:
+            yield from _renew(node, now_ms, suspending=request.suspending)
+            response.claims = yield from _hand_over(ledger, node, request, opened, newest=newest)
+            yield from _limits(ledger, node, response)
+        response.orders = _orders(node, request, opened, alive=alive)
+        yield from ledger.flush()
+        response.num_ready = ledger.count(JobStatus.READY, JobStatus.SCHEDULED)
+        response.num_unfinished = ledger.count(*_UNFINISHED)
+        response.is_complete = response.num_unfinished == 0
+        return response
+
+    return work
+
+
+# ---- reports --------------------------------------------------------------------------------
+
+
+def _take_reports(ledger: Ledger, node: Any, request: SyncRequest, opened: dict[str, Any]) -> Steps:
+    """Store starts, ends and returns; return the attempts whose end is (now or already) stored."""
+    yield from _store_starts(ledger, node, request, opened)
+    ends = [
+        _end(opened.pop(report.attempt_id), report) for report in request.ended if report.attempt_id in opened
+    ]
+    yield from attempts.end_attempts(ledger, ends, node["hostname"])
+    yield from _take_back(ledger, request.returned, opened)
+    yield from _store_statistics(ledger, node, request)
+    # Also those that ended long ago, or that somebody else ended: the node may forget them all.
+    return [report.attempt_id for report in request.ended] + list(request.returned)
+
+
+def _store_starts(ledger: Ledger, node: Any, request: SyncRequest, opened: dict[str, Any]) -> Steps:
+    begun = [
+        (opened[report.attempt_id], report)
+        for report in request.started
+        if report.attempt_id in opened and opened[report.attempt_id]["started_ms"] is None
+    ]
+    if not begun:
+        return
+    yield from ledger.load(row["job_id"] for row, _ in begun)
+    updates = []
+    for row, report in begun:
+        started_ms = max(row["claimed_ms"], ledger.now_ms - int(1000 * report.age_seconds))
+        updates.append({"id": row["id"], "started_ms": started_ms, "pid": report.pid})
+        opened[report.attempt_id] = {**dict(row), "started_ms": started_ms}
+        job = ledger.jobs.get(row["job_id"])
+        if job is None or job.open_attempt != row["id"]:
+            continue
+        if job.status is JobStatus.SUBMITTED_PENDING:
+            ledger.set_status(job, JobStatus.SUBMITTED)
+        ledger.add_event(attempts.start_event(job, node["hostname"]), started_ms)
+    yield Many(
+        "UPDATE attempt SET state = CASE state WHEN 'claimed' THEN 'running' ELSE state END, "
+        "started_ms = :started_ms, pid = :pid WHERE id = :id AND state <> 'ended'",
+        updates,
+    )
+
+
+def _end(attempt: Any, report: Ended) -> End:
+    return End(
+        attempt,
+        Cause(report.cause),
+        report.return_code,
+        JobStatus(report.status),
+        signal=report.signal,
+        exec_seconds=max(0.0, report.exec_seconds),
+        age_seconds=max(0.0, report.age_seconds),
+        started=report.started,
+        usage=report.usage,
+        file_times=report.file_times,
+        stdout_path=report.stdout_path,
+        stderr_path=report.stderr_path,
+        message=report.message
+        or (f"did not write: {', '.join(report.missing_files)}" if report.missing_files else ""),
+    )
+
+
+def _take_back(ledger: Ledger, returned: Sequence[str], opened: dict[str, Any]) -> Steps:
+    """Jobs that were claimed and never started are ready again; it costs them nothing."""
+    rows = [opened.pop(attempt_id) for attempt_id in returned if attempt_id in opened]
+    if not rows:
+        return
+    yield from ledger.load(row["job_id"] for row in rows)
+    for row in rows:
+        job = ledger.jobs.get(row["job_id"])
+        if job is None or job.open_attempt != row["id"]:
+            continue
+        ledger.set_attempt(job, None)
+        if job.status in (JobStatus.SUBMITTED_PENDING, JobStatus.SUBMITTED):
+            canceled = bool(ledger.workflow["is_canceled"])
+            ledger.set_status(job, JobStatus.CANCELED if canceled else JobStatus.READY)
+    # A claim that never ran is no attempt: its row goes, and its number is used again.
+    yield Many("DELETE FROM attempt WHERE id = :id", [{"id": row["id"]} for row in rows])
+
+
+def _store_statistics(ledger: Ledger, node: Any, request: SyncRequest) -> Steps:
+    if not request.node_statistics:
+        return
+    [document_id] = yield from take_ids(1)
+    yield Statement(
+        "INSERT INTO compute_node_stats (id, workflow_id, hostname, timestamp, stats, compute_node_id) "
+        "VALUES (:id, :workflow_id, :hostname, :timestamp, :stats, :node)",
+        {
+            "id": document_id,
+            "workflow_id": ledger.workflow_id,
+            "hostname": node["hostname"],
+            "timestamp": iso_utc(ledger.now_ms / 1000),
+            "stats": orjson.dumps(request.node_statistics).decode(),
+            "node": node["id"],
+        },
+    )
+
+
+# ---- the lease ------------------------------------------------------------------------------
+
+
+def _renew(node: Any, now_ms: int, *, suspending: bool) -> Steps:
+    """Renew the lease; written only when the stored renewal has become old (see nodes.lease_until)."""
+    fresh = nodes.lease_until(now_ms, node["lease_seconds"])
+    due = fresh - node["lease_until_ms"] >= 1000 * nodes.flush_seconds(node["lease_seconds"]) / 2
+    if due or node["state"] == NodeState.SILENT or bool(node["frozen"]) != suspending:
+        yield Statement(
+            "UPDATE compute_node SET lease_until_ms = :until, last_seen_ms = :now, state = 'active', "
+            "frozen = :frozen WHERE id = :id AND state IN ('active', 'silent')",
+            {"id": node["id"], "until": fresh, "now": now_ms, "frozen": suspending},
+        )
+
+
+# ---- claims and orders ----------------------------------------------------------------------
+
+
+def _hand_over(
+    ledger: Ledger, node: Any, request: SyncRequest, opened: dict[str, Any], *, newest: bool
+) -> Steps:
+    """Return what this answer gives the node: claims whose answer was lost, then new ones."""
+    if not newest:
+        return []
+    held = set(request.held)
+    lost = [
+        row
+        for attempt_id, row in opened.items()
+        if attempt_id not in held and row["state"] == AttemptState.CLAIMED
+    ]
+    pairs: list[tuple[Any, Any]] = []
+    if lost:
+        by_id = {row["id"]: row for row in (yield Statement(_JOBS, {"ids": [row["job_id"] for row in lost]}))}
+        pairs = [(by_id[row["job_id"]], row) for row in lost if row["job_id"] in by_id]
+    free = request.free
+    if free is not None and not lost and _may_claim(ledger, node):
+        offer = Offer(
+            free.num_cpus,
+            free.memory_bytes,
+            free.num_gpus,
+            free.num_nodes,
+            free.time_limit_seconds,
+            node["scheduler_config_id"],
+        )
+        method = parse_sort_method(
+            orjson.loads(ledger.workflow["config"]).get("prepare_jobs_sort_method", "gpus_runtime_memory")
+        )
+        rows = yield from claims.choose(ledger, offer, method, candidates=UNLIMITED, jobs=free.max_jobs)
+        new = yield from claims.open_attempts(ledger, rows, node["id"])
+        pairs += new
+        for _, attempt in new:
+            opened[attempt["attempt_id"]] = attempt
+    return (yield from claims.claimed_jobs(ledger, pairs))
+
+
+def _may_claim(ledger: Ledger, node: Any) -> bool:
+    return not (node["draining"] or node["ending"] or ledger.workflow["is_canceled"])
+
+
+def _orders(node: Any, request: SyncRequest, opened: dict[str, Any], *, alive: bool) -> list[Order]:
+    """Say what the node must do; the same again in every answer until it has done it."""
+    if not alive:
+        if request.leave:
+            return []
+        reason = node["reason"] or "its lease has ended"
+        return [Order(id=f"end-{node['id']}", kind="end", grace_seconds=0, cause="node_lost", reason=reason)]
+    orders = []
+    if node["ending"]:
+        reason = node["reason"] or "asked to end"
+        cause: Any = "allocation_ended"
+        orders.append(Order(id=f"end-{node['id']}", kind="end", cause=cause, reason=reason))
+    elif node["draining"]:
+        orders.append(Order(id=f"drain-{node['id']}", kind="drain", reason="asked to drain"))
+    taken_away = [row["attempt_id"] for row in opened.values() if row["state"] == AttemptState.REVOKING]
+    strangers = [attempt_id for attempt_id in request.held if attempt_id not in opened]
+    if doomed := taken_away + strangers:
+        orders.append(
+            Order(id=f"kill-{node['id']}", kind="kill", attempts=doomed, reason="taken away from this node")
+        )
+    return orders
+
+
+def _limits(ledger: Ledger, node: Any, response: SyncResponse) -> Steps:
+    """Tell the end of the allocation, as its batch system says it."""
+    if node["allocation_id"] is None:
+        return
+    rows = yield Statement(
+        "SELECT end_ms FROM scheduled_compute_node WHERE id = :id AND end_ms IS NOT NULL",
+        {"id": node["allocation_id"]},
+    )
+    if rows:
+        config = orjson.loads(ledger.workflow["config"])
+        response.end_seconds = nodes.end_seconds(rows[0]["end_ms"], config, ledger.now_ms)

@@ -1,0 +1,135 @@
+"""Which jobs a claim takes: in the order of torc's sort methods, priority first, greedily.
+
+Jobs that ask for the same belong to one request class, so a claim walks classes, not jobs: the first
+class in the order gives as many jobs as fit, then the next one sees what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from lading.toolkit.errors import BadInput
+
+
+class SortMethod(StrEnum):
+    GPUS_RUNTIME_MEMORY = "gpus_runtime_memory"
+    GPUS_MEMORY_RUNTIME = "gpus_memory_runtime"
+    NONE = "none"
+
+
+def parse_sort_method(text: str) -> SortMethod:
+    """Read a sort method. Raises BadInput that names the accepted ones."""
+    try:
+        return SortMethod(text)
+    except ValueError:
+        accepted = ", ".join(method.value for method in SortMethod)
+        raise BadInput(f"sort_method: {text!r} is not known; accepted: {accepted}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClass:
+    """What equal jobs ask for, and how many of them may be claimed."""
+
+    id: int
+    num_cpus: int
+    num_gpus: int
+    num_nodes: int
+    memory_bytes: int
+    runtime_seconds: float
+    scheduler_config_id: str
+    priority: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What a node has left. Nodes and time limit a job but are not used up by it."""
+
+    num_cpus: int
+    memory_bytes: int
+    num_gpus: int = 0
+    num_nodes: int = 1
+    time_limit_seconds: float | None = None
+    scheduler_config_id: str = ""
+
+    def fitting(self, request: RequestClass) -> int:
+        """Return how many jobs of a class fit into what is left."""
+        bounds = [self.num_cpus // request.num_cpus] if request.num_cpus > 0 else []
+        if request.memory_bytes > 0:
+            bounds.append(self.memory_bytes // request.memory_bytes)
+        if request.num_gpus > 0:
+            bounds.append(self.num_gpus // request.num_gpus)
+        return max(0, min(bounds, default=request.count))
+
+    def without(self, request: RequestClass, number: int) -> Offer:
+        """Return what is left after that many jobs of a class."""
+        return replace(
+            self,
+            num_cpus=self.num_cpus - number * request.num_cpus,
+            memory_bytes=self.memory_bytes - number * request.memory_bytes,
+            num_gpus=self.num_gpus - number * request.num_gpus,
+        )
+
+
+def refusals(request: RequestClass, offer: Offer) -> list[str]:
+    """Say, as sentences, why a node with that offer may not run jobs of a class; none if it may."""
+    reasons = []
+    if request.num_cpus > offer.num_cpus:
+        reasons.append(f"asks for {request.num_cpus} CPUs, {offer.num_cpus} are free")
+    if request.memory_bytes > offer.memory_bytes:
+        reasons.append(f"asks for {request.memory_bytes} bytes of memory, {offer.memory_bytes} are free")
+    if request.num_gpus > offer.num_gpus:
+        reasons.append(f"asks for {request.num_gpus} GPUs, {offer.num_gpus} are free")
+    if request.num_nodes > offer.num_nodes:
+        reasons.append(f"asks for {request.num_nodes} nodes, the allocation has {offer.num_nodes}")
+    limit = offer.time_limit_seconds
+    if limit is not None and request.runtime_seconds > limit:
+        reasons.append(f"may run {request.runtime_seconds:.0f} s, {limit:.0f} s are left")
+    if request.scheduler_config_id not in ("", offer.scheduler_config_id):
+        reasons.append(f"belongs to {request.scheduler_config_id}")
+    return reasons
+
+
+def groups_in_order(classes: Iterable[RequestClass], method: SortMethod) -> list[list[RequestClass]]:
+    """Return classes in claim order; those that tie are one group, whose jobs come in storage order."""
+
+    def rank(request: RequestClass) -> tuple[float, ...]:
+        gpus, runtime, memory = -request.num_gpus, -request.runtime_seconds, -request.memory_bytes
+        match method:
+            case SortMethod.GPUS_RUNTIME_MEMORY:
+                return (-request.priority, gpus, runtime, memory)
+            case SortMethod.GPUS_MEMORY_RUNTIME:
+                return (-request.priority, gpus, memory, runtime)
+            case SortMethod.NONE:
+                return (-request.priority,)
+
+    groups: list[list[RequestClass]] = []
+    last: tuple[float, ...] | None = None
+    for request in sorted(classes, key=rank):
+        if rank(request) != last:
+            groups.append([])
+            last = rank(request)
+        groups[-1].append(request)
+    return groups
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A job in storage order, with its class."""
+
+    id: int
+    request: RequestClass
+
+
+def pick(candidates: Sequence[Candidate], offer: Offer, limit: int) -> tuple[list[Candidate], Offer]:
+    """Walk candidates once: take what still fits, pass over what does not, stop when nothing can."""
+    taken: list[Candidate] = []
+    for candidate in candidates:
+        if len(taken) >= limit or offer.num_cpus <= 0 or offer.memory_bytes <= 0:
+            break
+        if offer.fitting(candidate.request) > 0:
+            taken.append(candidate)
+            offer = offer.without(candidate.request, 1)
+    return taken, offer
