@@ -14,7 +14,8 @@ from lading.toolkit.domain.tree import Node, clip
 from lading.toolkit.errors import BadInput, Violation
 from lading.toolkit.specfile.faults import located
 
-_SHELL_WORD: Final = re.compile(r"[|&;<>()]+")
+_QUOTED: Final = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+_SHELL_WORD: Final = re.compile(r"[|&;<>()]+|`|\$(?:[A-Za-z_][A-Za-z0-9_]*|[{(])")
 
 
 def from_commands(
@@ -61,6 +62,12 @@ def from_command(
     return _specification(name or job_name, [_job(job_name, line, requirements)], requirements)
 
 
+def shell_word(line: str) -> str | None:
+    """Return the first part that a shell would act on and that is a plain argument here, or None."""
+    match = _SHELL_WORD.search(_QUOTED.sub("Q", line))
+    return None if match is None else match[0]
+
+
 def _job(name: str, line: str, requirements: ResourceRequirements | None) -> JobSpecification:
     return JobSpecification(
         name=name, command=line, resource_requirements=None if requirements is None else requirements.name
@@ -86,7 +93,7 @@ def _faults(line: str, number: int | None) -> list[Violation]:
     report = Report(root, null_is_absent=False)
     if command(root, (), report) is INVALID or number is None:
         return report.violations
-    word = _shell_word(line)
+    word = shell_word(line)
     if word is None:
         return []
     # Without a shell, `echo a > b` prints "a > b": silently not what the line says.
@@ -96,11 +103,3 @@ def _faults(line: str, number: int | None) -> list[Violation]:
     )
     suggestion = f"bash -c {shlex.quote(clip(line))}"
     return [Violation("", message, line, suggestion=suggestion, line=number)]
-
-
-def _shell_word(line: str) -> str | None:
-    """Return the first word of a line that a shell would act on instead of passing it on."""
-    lexer = shlex.shlex(line, posix=False, punctuation_chars="|&;<>()")
-    lexer.commenters = ""
-    lexer.whitespace_split = True
-    return next((word for word in lexer if _SHELL_WORD.fullmatch(word)), None)
