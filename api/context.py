@@ -10,6 +10,7 @@ from aiohttp import web
 
 from lading.api.services.identity import Principal
 from lading.api.services.wakeups import Wakeups
+from lading.api.storage.orm import Orm
 from lading.api.storage.unit_of_work import Database
 from lading.toolkit.clock import Clock
 
@@ -25,6 +26,13 @@ class Services:
     read_only: bool = False
     authenticated: bool = True
     """False with `--auth none`."""
+    local_cpus: int | None = None
+    """CPUs of this host that workflows without a scheduler config may use; None: not one."""
+    orm: Orm = field(init=False)
+    """For lists; opens at its first use and is closed with the application."""
+
+    def __post_init__(self) -> None:
+        self.orm = Orm(self.database)
 
 
 SERVICES: web.AppKey[Services] = web.AppKey("services", Services)
@@ -43,3 +51,7 @@ class Call:
     """Declared query parameters, converted, defaults filled in."""
     body: Any = None
     """An instance of the route's body model, a plain dictionary for free-form bodies, or None."""
+    idempotency_key: str | None = None
+    """Of a creating POST: hand it to `idempotency.once` together with `body_hash`."""
+    body_hash: str = ""
+    """Identifies method, path and body; set only with an idempotency key."""

@@ -1,0 +1,1 @@
+"""Use cases of the documents that people and runners store and read."""
