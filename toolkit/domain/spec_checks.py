@@ -18,6 +18,7 @@ from lading.toolkit.domain.tree import clip
 Draft: TypeAlias = dict[str, Any]
 
 _MOST_NAMED: Final = 10
+_SECTIONS: Final = {"job": "jobs", "file": "files", "user data": "user_data"}
 
 
 def check_document(
@@ -30,6 +31,7 @@ def check_document(
 class _Checks:
     def __init__(self, draft: Draft, report: Report) -> None:
         self.report = report
+        self.draft = draft
         self.is_without_jobs = draft.get("jobs") == [] or ("jobs" not in draft and not self.is_given("jobs"))
         self.jobs: list[Draft] = draft.get("jobs", [])
         self.files: list[Draft] = draft.get("files", [])
@@ -43,6 +45,10 @@ class _Checks:
             configs = draft.get("schedulers", {}).get(collection, [])
             names = self.index(configs, ("schedulers", collection), "scheduler")
             self.schedulers |= {f"{collection}/{name}": index for name, index in names.items()}
+
+    def is_unreadable(self, section: str) -> bool:
+        """Tell whether a list of the document was refused as a whole: nothing is known of its names."""
+        return section not in self.draft and self.is_given(section)
 
     def is_given(self, field: str) -> bool:
         """Tell whether the document has a field, though perhaps a wrong one."""
@@ -92,12 +98,13 @@ class _Checks:
             ("blocked_by", self.job_index, "job"),
         ):
             for name in _names(job, field):
-                if name not in known:
+                if name not in known and not self.is_unreadable(_SECTIONS[kind]):
                     self.refuse(self.report.item(("jobs", position, field), name), name, known, kind)
         requirement = job.get("resource_requirements")
         if requirement is not None and requirement not in self.requirement_index:
             way: Way = ("jobs", position, "resource_requirements")
-            self.refuse(way, requirement, self.requirement_index, "resource requirements")
+            if not self.is_unreadable("resource_requirements"):
+                self.refuse(way, requirement, self.requirement_index, "resource requirements")
         scheduler = job.get("scheduler")
         if scheduler and scheduler not in self.schedulers:
             self.refuse_scheduler(("jobs", position, "scheduler"), scheduler)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Final, TypeAlias
 
-from lading.toolkit.domain.tree import Node, Step, path_text
+from lading.toolkit.domain.tree import Node, Step, clip, path_text
 from lading.toolkit.errors import BadInput, Violation
 
 Way: TypeAlias = tuple[Step, ...]
@@ -38,6 +38,7 @@ class Report:
     ) -> None:
         """Note one violation at the value that a way leads to, or at the name of that field."""
         node = self.root.find(way)
+        value = clip(value, 200) if isinstance(value, str) else value
         line, column = (node.key_line, node.key_column) if at_name else (node.line, node.column)
         self.violations.append(Violation(path_text(way), message, value, accepted, suggestion, line, column))
         if len(self.violations) >= MOST_VIOLATIONS:

@@ -201,3 +201,13 @@ def test_one_missing_input_is_named_once() -> None:
     assert lines(text) == [
         "3:40 jobs[0].input_files[0]: File 'f' does not exist at 'x', and no job produces it."
     ]
+
+
+def test_a_list_that_cannot_be_read_is_the_only_mistake() -> None:
+    fields = ("input_files: [f]", "resource_requirements: r", "input_user_data: [d]")
+    text = job(*fields) + "\nfiles: {f: x}\nresource_requirements: r\nuser_data: 3"
+    assert [violation.path for violation in violations(text)] == [
+        "files",
+        "resource_requirements",
+        "user_data",
+    ]
