@@ -188,6 +188,9 @@ class Session:
             self._client = aiohttp.ClientSession(
                 connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
             )
+            # aiohttp repeats GET, PUT and DELETE by itself on a broken connection; here a PUT is repeated
+            # only when it is known to be harmless. There is no public switch for it.
+            self._client._retry_connection = False  # noqa: SLF001 - see above
         return self._client
 
     async def _refusal(self, call: Call, response: aiohttp.ClientResponse) -> LadingError:
