@@ -1,0 +1,168 @@
+"""What a runner holds: attempts in their phases, and the node's resources that they occupy."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from lading.toolkit.runner.messages import Stop
+from lading.toolkit.wire.extensions import ClaimedJob, Ended
+
+
+class Phase(StrEnum):
+    QUEUED = "queued"
+    """Claimed; no process."""
+    LAUNCHED = "launched"
+    """Handed to the guardian; occupies resources until its end."""
+    ENDED = "ended"
+    """Over; kept until the server has the report durably."""
+    RETURNED = "returned"
+    """Never started; kept until the server has taken it back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the node gives to jobs."""
+
+    num_cpus: int
+    memory_bytes: int
+    gpus: tuple[str, ...] = ()
+    """The names of its GPUs as CUDA_VISIBLE_DEVICES takes them."""
+    max_jobs: int | None = None
+
+    def can_ever_run(self, job: ClaimedJob) -> bool:
+        return (
+            job.num_cpus <= self.num_cpus
+            and job.memory_bytes <= self.memory_bytes
+            and job.num_gpus <= len(self.gpus)
+        )
+
+
+@dataclass(slots=True)
+class Attempt:
+    id: str
+    phase: Phase
+    job: ClaimedJob | None = None
+    """None for one that we were told to kill and never had."""
+    gpus: tuple[str, ...] = ()
+    pid: int | None = None
+    started_at: float | None = None
+    start_reported: bool = False
+    stop: Stop | None = None
+    kill_at: float | None = None
+    """When KILL follows the TERM that was sent."""
+    note: str = ""
+    ended: Ended | None = None
+    ended_at: float = 0.0
+    spooled: bool = False
+
+    @property
+    def limit_at(self) -> float | None:
+        """When the job's own run-time limit is over."""
+        if self.job is None or self.job.runtime_limit_seconds is None or self.started_at is None:
+            return None
+        return self.started_at + self.job.runtime_limit_seconds
+
+
+@dataclass(slots=True)
+class Holdings:
+    """All attempts of this node that the server does not know to be over."""
+
+    capacity: Capacity
+    attempts: dict[str, Attempt] = field(default_factory=dict)
+    launched: dict[str, Attempt] = field(default_factory=dict)
+    queue: deque[Attempt] = field(default_factory=deque)
+    finished: dict[str, Attempt] = field(default_factory=dict)
+    returned: dict[str, Attempt] = field(default_factory=dict)
+    free_cpus: int = 0
+    free_memory: int = 0
+    free_gpus: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.free_cpus = self.capacity.num_cpus
+        self.free_memory = self.capacity.memory_bytes
+        self.free_gpus = list(self.capacity.gpus)
+
+    def __contains__(self, attempt: str) -> bool:
+        return attempt in self.attempts
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs and nothing waits to run; reports may still be on their way."""
+        return not self.launched and not self.queue
+
+    def enqueue(self, job: ClaimedJob) -> None:
+        attempt = Attempt(job.attempt_id, Phase.QUEUED, job)
+        self.attempts[attempt.id] = attempt
+        self.queue.append(attempt)
+
+    def take_launchable(self) -> Iterator[Attempt]:
+        """Move queued attempts, in their order, to launched as long as they fit."""
+        while self.queue:
+            attempt = self.queue[0]
+            job = attempt.job
+            assert job is not None, "only claimed jobs are queued"  # noqa: S101
+            if not self._fits(job):
+                # In order, or a wide job would wait for ever behind narrow ones.
+                return
+            self.queue.popleft()
+            self.free_cpus -= job.num_cpus
+            self.free_memory -= job.memory_bytes
+            attempt.gpus = tuple(self.free_gpus[: job.num_gpus])
+            del self.free_gpus[: job.num_gpus]
+            attempt.phase = Phase.LAUNCHED
+            self.launched[attempt.id] = attempt
+            yield attempt
+
+    def end(self, attempt: Attempt, ended: Ended, at: float) -> None:
+        """Note that an attempt is over: its resources are free, its report is to be sent."""
+        self._leave_phase(attempt)
+        attempt.phase, attempt.ended, attempt.ended_at = Phase.ENDED, ended, at
+        self.attempts[attempt.id] = self.finished[attempt.id] = attempt
+
+    def give_back(self, attempt: Attempt) -> None:
+        """Note that an attempt will not be started here."""
+        self._leave_phase(attempt)
+        attempt.phase = Phase.RETURNED
+        self.attempts[attempt.id] = self.returned[attempt.id] = attempt
+
+    def settle(self, attempts: Iterable[str]) -> list[str]:
+        """Drop attempts whose end or return the server has durably; return those we had."""
+        settled = []
+        for name in attempts:
+            attempt = self.attempts.get(name)
+            if attempt is not None and attempt.phase in {Phase.ENDED, Phase.RETURNED}:
+                del self.attempts[name]
+                self.finished.pop(name, None)
+                self.returned.pop(name, None)
+                settled.append(name)
+        return settled
+
+    def queued_cpus(self) -> int:
+        return sum(attempt.job.num_cpus for attempt in self.queue if attempt.job)
+
+    def queued_memory(self) -> int:
+        return sum(attempt.job.memory_bytes for attempt in self.queue if attempt.job)
+
+    def queued_gpus(self) -> int:
+        return sum(attempt.job.num_gpus for attempt in self.queue if attempt.job)
+
+    def _fits(self, job: ClaimedJob) -> bool:
+        limit = self.capacity.max_jobs
+        return (
+            job.num_cpus <= self.free_cpus
+            and job.memory_bytes <= self.free_memory
+            and job.num_gpus <= len(self.free_gpus)
+            and (limit is None or len(self.launched) < limit)
+        )
+
+    def _leave_phase(self, attempt: Attempt) -> None:
+        if attempt.phase is Phase.LAUNCHED and attempt.job is not None:
+            del self.launched[attempt.id]
+            self.free_cpus += attempt.job.num_cpus
+            self.free_memory += attempt.job.memory_bytes
+            self.free_gpus.extend(attempt.gpus)
+        elif attempt.phase is Phase.QUEUED and attempt.job is not None:
+            self.queue.remove(attempt)

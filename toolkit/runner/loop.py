@@ -1,0 +1,405 @@
+"""The runner process: performs what `state` decides, feeds it what happens."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from lading.toolkit.clock import SystemClock
+from lading.toolkit.errors import Fenced, LadingError
+from lading.toolkit.runner import events, hardware, options, processes, remains
+from lading.toolkit.runner.assignment import Place, UnusableCommand, launch_of, split_command
+from lading.toolkit.runner.channel import GuardianChannel
+from lading.toolkit.runner.completion import ended_fields
+from lading.toolkit.runner.connection import Connection
+from lading.toolkit.runner.holdings import Capacity
+from lading.toolkit.runner.journal import Journal
+from lading.toolkit.runner.lease import Lease
+from lading.toolkit.runner.messages import Launch, RawEnd, Session
+from lading.toolkit.runner.monitor import Monitor
+from lading.toolkit.runner.registration import Registration
+from lading.toolkit.runner.spool import Spool, encode_record
+from lading.toolkit.runner.state import Policy, RunnerState
+from lading.toolkit.wire.extensions import Ended, SyncResponse, Usage
+from lading.toolkit.wire.files import NodeFile
+
+_STARTUP_SCRIPT: Final = "startup-script"
+_MOST_OPEN_REQUESTS: Final = 6
+_MEMORY_INTERVAL_SECONDS: Final = 1.0
+
+
+class Runner:
+    """One node at work, from its registration to its leave."""
+
+    def __init__(
+        self,
+        node_file: NodeFile,
+        choice: options.Options,
+        guardian: str,
+        connection: Connection,
+        journal: Journal,
+        registration: Registration,
+        node: hardware.Node,
+        channel: GuardianChannel,
+    ) -> None:
+        response = registration.response
+        config = response.config
+        self._journal = journal
+        self._connection = connection
+        self._channel = channel
+        self._guardian = guardian
+        self._clock = SystemClock()
+        self._loop = asyncio.get_running_loop()
+        self._token = registration.session_token
+        self._path = (
+            f"/workflows/{_quoted(response.workflow)}/compute_nodes/{_quoted(response.compute_node)}/sync"
+        )
+        self._place = Place(
+            workflow=response.workflow,
+            output_directory=str(Path(response.output_directory or node_file.output_directory).absolute()),
+            working_directory=str(Path(response.working_directory or node_file.working_directory).absolute()),
+            gpu_variable=node.gpu_variable,
+            assigns_gpus=bool(node.gpus),
+        )
+        self._place.stdio_directory.mkdir(parents=True, exist_ok=True)
+        spool = Path(self._place.output_directory, ".lading", "spool", f"{response.compute_node}.jsonl")
+        self._spool = Spool(spool)
+        self._spool_thread = ThreadPoolExecutor(1, "spool")
+        self._monitor = Monitor()
+        self._sample_seconds = _interval(config)
+        self._sampling = False
+        self._launches: dict[str, Launch] = {}
+        self._pids: dict[str, tuple[int, float]] = {}
+        self._requests: dict[int, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._exit: asyncio.Future[int] = self._loop.create_future()
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(SyncResponse)
+        self._state = RunnerState.create(
+            Capacity(node.num_cpus, node.memory_bytes, node.gpus, choice.max_parallel_jobs),
+            now=registration.sent_at,
+            lease_seconds=response.lease_seconds,
+            policy=_policy(config),
+            end_at=_end_at(registration, choice),
+        )
+        self._startup_script: str = str(config.get("worker_startup_script") or "")
+        self._session: Session = {
+            "url": connection.url,
+            "fingerprint": connection.fingerprint,
+            "server_id": node_file.server_id,
+            "server_file": node_file.server_file,
+            "token": registration.session_token,
+            "workflow": response.workflow,
+            "node": response.compute_node,
+            "spool": str(spool),
+        }
+        lease = Lease(response.lease_seconds, registration.sent_at + response.lease_seconds)
+        channel.send("session", session=self._session)
+        self._renew(events.RenewLease(lease.kill_at, lease.until, lease.seconds, 0))
+
+    async def run(self) -> int:
+        """Work until the state says to leave; return the exit code."""
+        if self._startup_script:
+            self._run_startup_script()
+        else:
+            self.dispatch(events.Prepared())
+        code = await self._exit
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in [*self._requests.values(), *self._tasks]:
+            task.cancel()
+        self._spool_thread.shutdown()
+        self._spool.close()
+        return code
+
+    # ---- what happens ------------------------------------------------------------------------
+
+    def dispatch(self, event: events.Event) -> None:
+        """Give an event to the state and perform what it wants."""
+        if self._exit.done():
+            return
+        try:
+            now = self._clock.boottime()
+            asleep = now - self._clock.monotonic()
+            for instruction in self._state.handle(event, now=now, asleep=asleep):
+                self._perform(instruction)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it goes to the guardian's journal
+            # A runner that no longer knows what it does must not go on: the guardian kills the jobs,
+            # reports what they truly did, and leaves.
+            self._journal.error(f"Broken: {type(error).__name__}: {error}")
+            if not self._exit.done():
+                self._exit.set_exception(error)
+            return
+        self._schedule()
+
+    def on_message(self, message: dict[str, Any]) -> None:
+        """Take a message of the guardian."""
+        match message["op"]:
+            case "ended":
+                self._on_ended(message["ends"])
+            case "started":
+                self._on_started(message["jobs"])
+            case "signal":
+                self.request_stop(message["number"])
+            case "refused":
+                for attempt in message["attempts"]:
+                    self._launches.pop(attempt, None)
+                self.dispatch(events.LaunchesRefused(attempts=tuple(message["attempts"])))
+            case "expired":
+                self._journal.error("The lease ended; the guardian has killed all jobs.")
+                self.dispatch(events.Tick())
+            case "stuck":
+                self._journal.error(f"Does not die: {', '.join(message['attempts'])}.")
+            case unknown:
+                self._journal.error(f"The guardian sent an unknown message: {unknown!r}.")
+
+    def on_guardian_lost(self) -> None:
+        self.dispatch(events.GuardianLost())
+
+    def request_stop(self, number: int) -> None:
+        name = signal.Signals(number).name
+        self.dispatch(events.StopRequested(reason=f"received {name}"))
+
+    def _on_started(self, jobs: Sequence[tuple[str, int, float]]) -> None:
+        started = []
+        for attempt, pid, at in jobs:
+            self._pids[attempt] = (pid, at)
+            if attempt != _STARTUP_SCRIPT:
+                self._monitor.watch(attempt, pid)
+                started.append((attempt, pid, at))
+        if started:
+            self._begin_sampling()
+            self.dispatch(events.JobsStarted(jobs=tuple(started)))
+
+    def _on_ended(self, ends: Sequence[RawEnd]) -> None:
+        jobs = []
+        for end in ends:
+            attempt = end["id"]
+            self._pids.pop(attempt, None)
+            if attempt == _STARTUP_SCRIPT:
+                self._on_startup_script_ended(end)
+                continue
+            ended = msgspec.convert(ended_fields(end, self._launches.pop(attempt, None)), Ended)
+            _add_samples(ended, self._monitor.finish(attempt))
+            jobs.append((ended, end["at"]))
+        if jobs:
+            self.dispatch(events.JobsEnded(jobs=tuple(jobs)))
+
+    def _schedule(self) -> None:
+        if self._exit.done():
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = self._state.wakeup_at - self._clock.boottime()
+        self._timer = self._loop.call_later(max(0.0, delay), self._tick)
+
+    def _tick(self) -> None:
+        self.dispatch(events.Tick())
+
+    # ---- what is done ------------------------------------------------------------------------
+
+    def _perform(self, instruction: events.Instruction) -> None:
+        match instruction:
+            case events.LaunchJobs():
+                self._launch(instruction)
+            case events.SignalJobs():
+                self._channel.send(
+                    "kill",
+                    attempts=instruction.attempts,
+                    signal=instruction.number,
+                    stop=instruction.stop,
+                )
+            case events.SendSync():
+                self._send(instruction)
+            case events.RenewLease():
+                self._renew(instruction)
+            case events.Forget():
+                self._spool_thread.submit(self._spool.forget, instruction.attempts)
+                self._channel.send("forget", attempts=instruction.attempts)
+            case events.KillMarked():
+                self._spawn_task(self._kill_marked())
+            case events.Note():
+                (self._journal.error if instruction.is_error else self._journal.info)(instruction.message)
+            case events.Exit():
+                self._journal.info(f"Left: {instruction.reason}.")
+                self._exit.set_result(instruction.code)
+            case _:
+                raise AssertionError(f"unknown instruction {instruction!r}")
+
+    def _launch(self, instruction: events.LaunchJobs) -> None:
+        launches: list[Launch] = []
+        for assignment in instruction.assignments:
+            try:
+                launch = launch_of(assignment, self._place)
+            except UnusableCommand as error:
+                # Not at once: the state is still in the middle of handing these out.
+                self._loop.call_soon(self._on_ended, [_unstartable(assignment.job.attempt_id, str(error))])
+                continue
+            self._launches[launch["id"]] = launch
+            launches.append(launch)
+        if launches:
+            self._channel.send("launch", jobs=launches)
+
+    def _renew(self, instruction: events.RenewLease) -> None:
+        if self._session["url"] != self._connection.url:
+            self._session["url"] = self._connection.url
+            self._session["fingerprint"] = self._connection.fingerprint
+            self._channel.send("session", session=self._session)
+        self._channel.send(
+            "lease",
+            kill_at=instruction.kill_at,
+            until=instruction.until,
+            seconds=instruction.seconds,
+            sequence=instruction.sequence,
+        )
+
+    def _send(self, instruction: events.SendSync) -> None:
+        seq = instruction.request.seq
+        task = self._loop.create_task(self._exchange(instruction))
+        self._requests[seq] = task
+        task.add_done_callback(lambda _task: self._requests.pop(seq, None))
+        # A superseded request is answered at once and its connection used again. Only a server that
+        # does not answer them makes us give them up.
+        if len(self._requests) > _MOST_OPEN_REQUESTS:
+            self._requests[min(self._requests)].cancel()
+
+    async def _exchange(self, instruction: events.SendSync) -> None:
+        request = instruction.request
+        failure = partial(events.SyncFailed, seq=request.seq, jitter=random.random())
+        if instruction.records:
+            await self._spool_records(instruction.records)
+        try:
+            body = self._encoder.encode(request)
+            content = await self._connection.post(self._path, body, token=self._token, wait=request.wait)
+            response = self._decoder.decode(content)
+        except Fenced as error:
+            event: events.Event = failure(reason=str(error), fenced=True)
+        except LadingError as error:
+            event = failure(reason=str(error))
+        except msgspec.DecodeError as error:
+            event = failure(reason=f"the answer is not understood: {error}")
+        else:
+            event = events.SyncAnswered(seq=request.seq, response=response)
+        self.dispatch(event)
+
+    async def _spool_records(self, records: Sequence[tuple[Ended, float]]) -> None:
+        lines = {
+            ended.attempt_id: encode_record(msgspec.to_builtins(ended), ended_at)
+            for ended, ended_at in records
+        }
+        try:
+            await self._loop.run_in_executor(self._spool_thread, self._spool.append, lines)
+        except OSError as error:
+            # A full disk: the report is still sent, and the guardian keeps it too.
+            self._journal.error(f"{self._spool.path}: {error.strerror}")
+
+    async def _kill_marked(self) -> None:
+        known = dict(self._pids)
+        remaining = await asyncio.to_thread(remains.kill_all, self._guardian, known)
+        if not self._exit.done():
+            self.dispatch(events.ProcessesKilled(remaining=remaining))
+
+    def _spawn_task(self, work: Any) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- samples -----------------------------------------------------------------------------
+
+    def _begin_sampling(self) -> None:
+        if not self._sampling and len(self._monitor):
+            self._sampling = True
+            limits = (a.job.memory_limit_bytes for a in self._state.holdings.launched.values() if a.job)
+            watched = self._state.policy.memory_limit != "off" and any(limit is not None for limit in limits)
+            seconds = min(self._sample_seconds, _MEMORY_INTERVAL_SECONDS) if watched else self._sample_seconds
+            self._loop.call_later(seconds, lambda: self._spawn_task(self._sample()))
+
+    async def _sample(self) -> None:
+        self._sampling = False
+        if not len(self._monitor) or self._exit.done():
+            return
+        table = await asyncio.to_thread(processes.read_all)
+        resident = self._monitor.take(table, self._clock.boottime())
+        self.dispatch(events.ResidentSampled(resident_bytes=resident))
+        self._begin_sampling()
+
+    # ---- the start-up script -----------------------------------------------------------------
+
+    def _run_startup_script(self) -> None:
+        stem = Path(self._place.output_directory, f"worker_startup_{self._session['node']}")
+        self._journal.info(f"Start-up script: {self._startup_script}")
+        try:
+            argv = split_command(self._startup_script, None)
+        except UnusableCommand as error:
+            self.dispatch(events.Prepared(failure=f"the start-up script failed: {error}"))
+            return
+        launch: Launch = {
+            "id": _STARTUP_SCRIPT,
+            "argv": argv,
+            "env": {"TORC_WORKFLOW_KEY": self._place.workflow, "LADING_WORKFLOW": self._place.workflow},
+            "cwd": self._place.working_directory,
+            "stdout": f"{stem}.o",
+            "stderr": f"{stem}.e",
+            "outputs": [],
+        }
+        self._channel.send("launch", jobs=[launch])
+        # The lease is renewed while the script runs.
+        self.dispatch(events.Tick())
+
+    def _on_startup_script_ended(self, end: RawEnd) -> None:
+        self._channel.send("forget", attempts=[_STARTUP_SCRIPT])
+        failure = ""
+        if end["code"] != 0:
+            how = end["failure"] or f"it ended with {end['code']}"
+            failure = f"the start-up script {self._startup_script!r} failed: {how}"
+        self.dispatch(events.Prepared(failure=failure))
+
+
+def _policy(config: dict[str, Any]) -> Policy:
+    return Policy(
+        wait_for_new_jobs_seconds=float(config.get("compute_node_wait_for_new_jobs_seconds") or 0),
+        ignore_completion=bool(config.get("compute_node_ignore_workflow_completion")),
+        memory_limit=str(config.get("memory_limit_policy") or "warn"),
+    )
+
+
+def _interval(config: dict[str, Any]) -> float:
+    statistics = config.get("compute_node_resource_stats")
+    interval = statistics.get("interval") if isinstance(statistics, dict) else None
+    return max(1.0, float(interval)) if isinstance(interval, int | float) and interval else 10.0
+
+
+def _end_at(registration: Registration, choice: options.Options) -> float | None:
+    limits = [s for s in (registration.response.end_seconds, choice.time_limit_seconds) if s is not None]
+    return registration.sent_at + min(limits) if limits else None
+
+
+def _add_samples(ended: Ended, sampled: Usage | None) -> None:
+    if sampled is None:
+        return
+    if ended.usage is not None:
+        sampled.cpu_seconds = ended.usage.cpu_seconds
+        sampled.max_rss_bytes = max(sampled.max_rss_bytes, ended.usage.max_rss_bytes)
+    ended.usage = sampled
+
+
+def _unstartable(attempt: str, message: str) -> RawEnd:
+    at = SystemClock().boottime()
+    return {
+        "id": attempt, "code": 126, "exec": 0.0, "at": at, "cpu": 0.0, "rss": 0,
+        "stop": None, "failure": message, "infrastructure": False,
+    }  # fmt: skip
+
+
+def _quoted(key: str) -> str:
+    return quote(key, safe="")
