@@ -127,6 +127,11 @@ class Free(Message):
     time_limit_seconds: float | None = None
     max_jobs: int | None = None
     """The most jobs that this claim may hand over."""
+    job_num_cpus: int | None = None
+    """The most CPUs that any one job may ask for, where `num_cpus` exceeds the node: a runner of very
+    short jobs claims some ahead and runs them one after the other. None: `num_cpus` is the limit."""
+    job_memory_bytes: int | None = None
+    """The same for memory."""
 
 
 class SyncRequest(Message):
