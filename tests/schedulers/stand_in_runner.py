@@ -36,7 +36,8 @@ def main() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     # The job stands for what a guardian leaves behind when it is killed.
     job = subprocess.Popen(["sleep", "300"], start_new_session=True)
-    with Path(orders["starts"]).open("a") as starts:
+    default = Path(orders.get("output_directory", ".")) / "starts"
+    with Path(orders.get("starts", default)).open("a") as starts:
         starts.write(f"{os.getpid()} {job.pid} {os.environ['LADING_ALLOCATION']}\n")
     fields = Path(f"/proc/{os.getpid()}/stat").read_text().rpartition(")")[2].split()
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
