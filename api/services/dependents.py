@@ -63,6 +63,27 @@ def unsettle(ledger: Ledger, reopened: Iterable[JobState]) -> Steps:
         job.unfinished_blockers += 1
 
 
+def count_down(ledger: Ledger, finished: Iterable[JobState]) -> Steps:
+    """Count blockers down behind jobs that somebody declared complete; statuses stay as they are."""
+    ids = [job.id for job in finished]
+    rows: Any = yield Statement(_DEPENDENTS, {"workflow_id": ledger.workflow_id, "ids": ids})
+    for job in ledger.adopt(rows):
+        job.unfinished_blockers -= 1
+
+
+def release(ledger: Ledger, removed: Iterable[JobState]) -> Steps:
+    """Let go of jobs behind unfinished ones that are about to be deleted."""
+    ids = [job.id for job in removed]
+    if not ids:
+        return
+    rows: Any = yield Statement(_DEPENDENTS, {"workflow_id": ledger.workflow_id, "ids": ids})
+    gone = set(ids)
+    for job in ledger.adopt(rows):
+        job.unfinished_blockers -= 1
+        if job.unfinished_blockers == 0 and job.status is JobStatus.BLOCKED and job.id not in gone:
+            ledger.set_status(job, JobStatus.READY)
+
+
 def _took_down(job: JobState) -> bool:
     return job.status is JobStatus.CANCELED or bool(job.return_code)
 

@@ -1,0 +1,443 @@
+"""Jobs come, change and go: adding them one by one or by the thousand, patching, canceling, removing.
+
+References in a request are `_id`s or keys of the same workflow; every one is checked before anything
+is stored, and all of a request is stored or nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from lading.api.services import attempts, dependents
+from lading.api.services.blockers import add_blocks_edges
+from lading.api.services.identity import Principal
+from lading.api.services.initialize import config_id, downstream, reset_jobs
+from lading.api.services.job_documents import job_document, parse_revision
+from lading.api.services.ledger import JobState, Ledger, Steps
+from lading.api.services.workflows import lock_workflow
+from lading.api.storage.keys import chosen_id, is_integer_key, key_filter, key_of, take_ids
+from lading.api.storage.statements import Effects, Many, Statement, Work
+from lading.toolkit.domain.states import ACTIVE, JOB_COMPLETE, JobStatus
+from lading.toolkit.errors import BadInput, Conflict, NotFound, Violation
+
+MANY_BLOCKERS = 1_000_000
+
+_COLUMNS = (
+    "id", "workflow_id", "key", "name", "command", "invocation_script", "status",
+    "cancel_on_blocking_job_failure", "supports_termination", "schedule_compute_nodes",
+    "resource_requirements_id", "scheduler_id", "priority", "retries", "env", "workdir", "stdout",
+    "resources", "time_request",
+)  # fmt: skip
+INSERT_JOB = (
+    f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + column for column in _COLUMNS)})"
+)
+INSERT_EDGE = (
+    "INSERT INTO edge (id, workflow_id, name, from_id, to_id) "
+    "VALUES (:id, :workflow_id, :name, :from_id, :to_id)"
+)
+RELATIONS = {
+    "input_files": ("needs", "file"),
+    "output_files": ("produces", "file"),
+    "input_user_data": ("consumes", "user_data"),
+    "output_user_data": ("stores", "user_data"),
+}
+_COLLECTIONS = {
+    "file": "files",
+    "user_data": "user_data",
+    "job": "jobs",
+    "resource_requirements": "resource_requirements",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class NewJob:
+    """A job to be stored; relations are row ids that exist in its workflow."""
+
+    command: str
+    name: str | None = None
+    key: str | None = None
+    invocation_script: str | None = None
+    status: JobStatus = JobStatus.UNINITIALIZED
+    cancel_on_blocking_job_failure: bool = True
+    supports_termination: bool = False
+    schedule_compute_nodes: Mapping[str, Any] | None = None
+    resource_requirements_id: int | None = None
+    scheduler_id: int | None = None
+    priority: int = 0
+    retries: int = 0
+    env: Mapping[str, str] | None = None
+    workdir: str | None = None
+    stdout: str = "separate"
+    resources: Mapping[str, float] | None = None
+    time_request: float | None = None
+    edges: list[tuple[str, int]] = field(default_factory=list)
+    """(edge name, target row) for everything but blockers."""
+    blocked_by: list[int] = field(default_factory=list)
+
+
+def insert_jobs(ledger: Ledger, jobs: Sequence[NewJob], ids: Sequence[int | tuple[int, str]]) -> Steps:
+    """Store jobs under ids that the caller has taken (with the text key where one was chosen)."""
+    rows = []
+    for job, given in zip(jobs, ids, strict=True):
+        row_id, key = (given, None) if isinstance(given, int) else given
+        rows.append(_job_parameters(ledger.workflow_id, job, row_id, key))
+        ledger.count_added(job.status)
+    yield Many(INSERT_JOB, rows)
+    links = [
+        (row["id"], name, target) for row, job in zip(rows, jobs, strict=True) for name, target in job.edges
+    ]
+    links = list(dict.fromkeys(links))
+    edge_ids = yield from take_ids(len(links))
+    yield Many(
+        INSERT_EDGE,
+        [
+            {"id": edge, "workflow_id": ledger.workflow_id, "name": name, "from_id": job, "to_id": target}
+            for edge, (job, name, target) in zip(edge_ids, links, strict=True)
+        ],
+    )
+    pairs = [(blocker, row["id"]) for row, job in zip(rows, jobs, strict=True) for blocker in job.blocked_by]
+    yield from add_blocks_edges(ledger, list(dict.fromkeys(pairs)))
+
+
+def _job_parameters(workflow_id: int, job: NewJob, row_id: int, key: str | None) -> dict[str, Any]:
+    return {
+        "id": row_id,
+        "workflow_id": workflow_id,
+        "key": key,
+        "name": job.name,
+        "command": job.command,
+        "invocation_script": job.invocation_script,
+        "status": job.status.value,
+        "cancel_on_blocking_job_failure": job.cancel_on_blocking_job_failure,
+        "supports_termination": job.supports_termination,
+        "schedule_compute_nodes": _json(job.schedule_compute_nodes),
+        "resource_requirements_id": job.resource_requirements_id,
+        "scheduler_id": job.scheduler_id,
+        "priority": job.priority,
+        "retries": job.retries,
+        "env": _json(job.env) if job.env else None,
+        "workdir": job.workdir,
+        "stdout": job.stdout,
+        "resources": _json(job.resources) if job.resources else None,
+        "time_request": job.time_request,
+    }
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
+
+
+# ---- adding through the API -----------------------------------------------------------------
+
+
+def add_jobs(ledger: Ledger, documents: Sequence[Mapping[str, Any]], *, path: str) -> Steps:
+    """Store job documents whose relations are `_id`s; return their documents in the same order.
+
+    `path` names the list in error texts: `jobs[3].input_files[0]`, or '' for a single job.
+    """
+    jobs: list[NewJob] = []
+    faults: list[Violation] = []
+    found = yield from _resolve(ledger, documents)
+    for number, document in enumerate(documents):
+        prefix = f"{path}[{number}]." if path else ""
+        jobs.append(_new_job(ledger, document, found, prefix, faults))
+    if faults:
+        raise BadInput.of(faults)
+    plain = [number for number, document in enumerate(documents) if not document.get("_key")]
+    ids: list[int | tuple[int, str]] = [0] * len(documents)
+    taken = yield from take_ids(len(plain))
+    for number, row_id in zip(plain, taken, strict=True):
+        ids[number] = row_id
+    for number, document in enumerate(documents):
+        if document.get("_key"):
+            row_id, text = yield from _chosen(ledger, document["_key"], ids)
+            ids[number] = row_id if text is None else (row_id, text)
+    yield from insert_jobs(ledger, jobs, ids)
+    row_ids = [given if isinstance(given, int) else given[0] for given in ids]
+    rows = yield Statement("SELECT * FROM job WHERE id IN_LIST(:ids)", {"ids": row_ids})
+    by_id = {row["id"]: row for row in rows}
+    return [job_document(by_id[row_id], ledger.workflow_key) for row_id in row_ids]
+
+
+def _chosen(ledger: Ledger, key: str, ids: Sequence[int | tuple[int, str]]) -> Steps:
+    row_id, text = yield from chosen_id("job", ledger.workflow_id, key)
+    earlier = {given for given in ids if isinstance(given, int)} | {
+        given[1] for given in ids if isinstance(given, tuple)
+    }
+    if row_id in earlier or (text is not None and text in earlier):
+        raise Conflict(f"_key: {key!r} is given twice.")
+    return row_id, text
+
+
+def _resolve(ledger: Ledger, documents: Sequence[Mapping[str, Any]]) -> Steps:
+    """Look up every reference of all documents: (collection, key) -> row id."""
+    wanted: dict[str, set[str]] = {table: set() for table in _COLLECTIONS}
+    schedulers: set[str] = set()
+    for document in documents:
+        for name, (_, table) in RELATIONS.items():
+            wanted[table].update(_key_part(text) for text in document.get(name) or ())
+        wanted["job"].update(_key_part(text) for text in document.get("blocked_by") or ())
+        if document.get("resource_requirements"):
+            wanted["resource_requirements"].add(_key_part(document["resource_requirements"]))
+        if document.get("scheduler"):
+            schedulers.add(document["scheduler"])
+    found: dict[tuple[str, str], int] = {}
+    for table, keys in wanted.items():
+        if not keys:
+            continue
+        numbers = [int(key) for key in keys if is_integer_key(key)]
+        rows = yield Statement(
+            f"SELECT id, key FROM {table} WHERE workflow_id = :workflow_id "
+            "AND ((key IS NULL AND id IN_LIST(:numbers)) OR key IN_LIST(:keys))",
+            {"workflow_id": ledger.workflow_id, "numbers": numbers, "keys": sorted(keys)},
+        )
+        found.update({(table, key_of(row)): row["id"] for row in rows})
+    if schedulers:
+        rows = yield Statement(
+            "SELECT id, kind, key FROM scheduler_config WHERE workflow_id = :workflow_id",
+            {"workflow_id": ledger.workflow_id},
+        )
+        found.update({("scheduler", config_id(ledger.workflow_key, row)): row["id"] for row in rows})
+    return found
+
+
+def _key_part(text: str) -> str:
+    return text.rpartition("/")[2]
+
+
+def _new_job(
+    ledger: Ledger,
+    document: Mapping[str, Any],
+    found: Mapping[tuple[str, str], int],
+    prefix: str,
+    faults: list[Violation],
+) -> NewJob:
+    def look_up(table: str, text: str, place: str) -> int | None:
+        collection, slash, key = text.rpartition("/")
+        known = found.get((table, key))
+        expected = f"{_COLLECTIONS[table]}__{ledger.workflow_key}"
+        if known is None or (slash and collection != expected):
+            faults.append(
+                Violation(
+                    f"{prefix}{place}",
+                    f"{text!r} is no document of {expected}",
+                    text,
+                    f"the _id or _key of a document in {_COLLECTIONS[table]} of this workflow",
+                )
+            )
+            return None
+        return known
+
+    edges = []
+    for name, (edge, table) in RELATIONS.items():
+        for number, text in enumerate(document.get(name) or ()):
+            if (target := look_up(table, text, f"{name}[{number}]")) is not None:
+                edges.append((edge, target))
+    blockers = [
+        target
+        for number, text in enumerate(document.get("blocked_by") or ())
+        if (target := look_up("job", text, f"blocked_by[{number}]")) is not None
+    ]
+    requirements = document.get("resource_requirements")
+    scheduler = document.get("scheduler")
+    if scheduler and ("scheduler", scheduler) not in found:
+        faults.append(
+            Violation(
+                f"{prefix}scheduler", f"{scheduler!r} is no scheduler config of this workflow", scheduler
+            )
+        )
+    return NewJob(
+        command=document["command"],
+        name=document.get("name"),
+        invocation_script=document.get("invocation_script"),
+        status=JobStatus(document.get("status") or JobStatus.UNINITIALIZED),
+        cancel_on_blocking_job_failure=document.get("cancel_on_blocking_job_failure", True),
+        supports_termination=document.get("supports_termination", False),
+        schedule_compute_nodes=document.get("schedule_compute_nodes"),
+        resource_requirements_id=look_up("resource_requirements", requirements, "resource_requirements")
+        if requirements
+        else None,
+        scheduler_id=found.get(("scheduler", scheduler)) if scheduler else None,
+        priority=document.get("priority") or 0,
+        retries=document.get("retries") or 0,
+        env=document.get("env"),
+        workdir=document.get("workdir"),
+        stdout=document.get("stdout") or "separate",
+        resources=document.get("resources"),
+        time_request=document.get("time_request"),
+        edges=edges,
+        blocked_by=blockers,
+    )
+
+
+# ---- finding --------------------------------------------------------------------------------
+
+
+def find_job_row(workflow: Any, key: str) -> Steps:
+    """Return the whole row of a job; accepts a full `_id`. Raises NotFound."""
+    plain = key.removeprefix(f"jobs__{key_of(workflow)}/")
+    parameters: dict[str, Any] = {"workflow_id": workflow["id"]}
+    condition = key_filter(plain, parameters)
+    rows = yield Statement(f"SELECT * FROM job WHERE workflow_id = :workflow_id AND {condition}", parameters)
+    if not rows:
+        raise NotFound(f"no such job: {key}")
+    return rows[0]
+
+
+# ---- patching -------------------------------------------------------------------------------
+
+_PATCHED = {
+    "name", "command", "invocation_script", "schedule_compute_nodes", "cancel_on_blocking_job_failure",
+    "supports_termination", "priority", "retries", "env", "workdir", "stdout", "resources", "time_request",
+}  # fmt: skip
+_STORED_AS_JSON = {"schedule_compute_nodes", "env", "resources"}
+
+
+def modify_job(
+    principal: Principal, workflow: str, key: str, changes: Mapping[str, Any], now_ms: int
+) -> Work:
+    """Patch a job: only what the request carries; its `_rev` must be the stored one.
+
+    A new status bypasses the state machine, as in torc, but never the promise that a job runs once:
+    a running job is taken away from its node first.
+    """
+
+    def work(effects: Effects) -> Steps:
+        row = yield from lock_workflow(principal, workflow)
+        stored = yield from find_job_row(row, key)
+        check_revision(changes.get("_rev"), stored["rev"])
+        if changes.get("_key") not in (None, key_of(stored)):
+            raise BadInput(f"_key: {changes['_key']!r} is not the job of the path, {key_of(stored)!r}.")
+        values = {
+            name: _json(value) if name in _STORED_AS_JSON else value
+            for name, value in changes.items()
+            if name in _PATCHED and (_json(value) if name in _STORED_AS_JSON else value) != stored[name]
+        }
+        ledger = Ledger(row, now_ms, effects)
+        [job] = ledger.adopt([stored])
+        if values:
+            assignments = ", ".join(f"{column} = :{column}" for column in values)
+            yield Statement(
+                f"UPDATE job SET {assignments}, rev = rev + 1 WHERE id = :id", {**values, "id": job.id}
+            )
+        if changes.get("status") not in (None, job.status.value):
+            yield from force_status(ledger, job, JobStatus(changes["status"]))
+        yield from ledger.flush()
+        [fresh] = yield Statement("SELECT * FROM job WHERE id = :id", {"id": job.id})
+        return job_document(fresh, ledger.workflow_key)
+
+    return work
+
+
+def check_revision(given: str | None, stored: int, *, required: bool = True) -> None:
+    """Refuse a write that is based on an older state. BadInput without, Conflict with a stale `_rev`."""
+    if given is None:
+        if required:
+            raise BadInput("_rev: missing; a PUT carries the _rev of the document it was made from.")
+        return
+    if parse_revision(given) != stored:
+        raise Conflict(f"_rev: {given!r} is stale; the document was changed since, get it again.")
+
+
+def force_status(ledger: Ledger, job: JobState, status: JobStatus) -> Steps:
+    """Set any status on somebody's word, with all counters and the fence kept."""
+    if job.status in ACTIVE or job.open_attempt is not None:
+        yield from attempts.revoke(ledger, [job])
+    was_complete = job.status in JOB_COMPLETE
+    ledger.set_status(job, status)
+    if was_complete and status not in JOB_COMPLETE:
+        yield from dependents.unsettle(ledger, [job])
+    elif not was_complete and status in JOB_COMPLETE:
+        yield from dependents.count_down(ledger, [job])
+
+
+# ---- canceling and retrying one job ---------------------------------------------------------
+
+
+def cancel_job(principal: Principal, workflow: str, key: str, now_ms: int) -> Work:
+    """Cancel one job: what waits for it is canceled too where it asks for that."""
+
+    def work(effects: Effects) -> Steps:
+        row = yield from lock_workflow(principal, workflow)
+        ledger = Ledger(row, now_ms, effects)
+        [job] = ledger.adopt([(yield from find_job_row(row, key))])
+        if job.status in JOB_COMPLETE:
+            raise BadInput(f"job {key} is over already: {job.status.value}")
+        yield from attempts.revoke(ledger, [job])
+        ledger.set_status(job, JobStatus.CANCELED)
+        yield from dependents.settle(ledger, [job])
+        ledger.add_event(_person_event(principal, job, "cancel", f"Canceled job {job.name or job.key}"))
+        yield from ledger.flush()
+        return {"message": f"canceled job {key}"}
+
+    return work
+
+
+def retry_job(principal: Principal, workflow: str, key: str, now_ms: int) -> Work:
+    """Run a finished job again in the same run: its result of this run and what followed are undone."""
+
+    def work(effects: Effects) -> Steps:
+        row = yield from lock_workflow(principal, workflow)
+        ledger = Ledger(row, now_ms, effects)
+        [job] = ledger.adopt([(yield from find_job_row(row, key))])
+        if job.status not in JOB_COMPLETE:
+            raise BadInput(f"job {key} is {job.status.value}; only a finished job can be retried")
+        if row["is_canceled"] or row["is_archived"]:
+            state = "canceled" if row["is_canceled"] else "archived"
+            raise BadInput(f"workflow {workflow} is {state}; its jobs do not run")
+        behind = [
+            other for other in (yield from downstream(ledger, [job])) if other.status is not JobStatus.BLOCKED
+        ]
+        again = [job, *behind]
+        yield from reset_jobs(ledger, again)
+        yield Many(
+            "DELETE FROM result WHERE job_id = :job_id AND run_id = :run_id",
+            [{"job_id": other.id, "run_id": ledger.run_id} for other in again],
+        )
+        yield from ledger.write_jobs()
+        for other in again:
+            blocked = other.unfinished_blockers > 0
+            ledger.set_status(other, JobStatus.BLOCKED if blocked else JobStatus.READY)
+        ledger.add_event(_person_event(principal, job, "retry", f"Retried job {job.name or job.key}"))
+        yield from ledger.flush()
+        return {"message": f"job {key} runs again", "jobs": [other.key for other in again]}
+
+    return work
+
+
+def _person_event(principal: Principal, job: JobState, kind: str, message: str) -> dict[str, Any]:
+    return {
+        "category": "job",
+        "type": kind,
+        "job_key": job.key,
+        "job_name": job.name,
+        "user": principal.user,
+        "message": message,
+    }
+
+
+# ---- removing -------------------------------------------------------------------------------
+
+
+def remove_jobs(ledger: Ledger, jobs: Sequence[JobState]) -> Steps:
+    """Delete jobs with their edges and results; running ones are ordered killed."""
+    if not jobs:
+        return
+    yield from attempts.revoke(ledger, jobs)
+    ids = [job.id for job in jobs]
+    unfinished = [job for job in jobs if job.status not in JOB_COMPLETE]
+    # Jobs behind a deleted one no longer wait for it.
+    yield from dependents.release(ledger, unfinished)
+    for job in jobs:
+        ledger.count_removed(job)
+    yield Statement(
+        "DELETE FROM edge WHERE workflow_id = :workflow_id AND (from_id IN_LIST(:ids) OR (name = 'blocks' "
+        "AND to_id IN_LIST(:ids)))",
+        {"workflow_id": ledger.workflow_id, "ids": ids},
+    )
+    yield Statement("UPDATE result SET job_id = NULL WHERE job_id IN_LIST(:ids)", {"ids": ids})
+    yield Statement("DELETE FROM job WHERE id IN_LIST(:ids)", {"ids": ids})
