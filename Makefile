@@ -9,7 +9,7 @@
 #   make lock    bring requirements/*.lock up to what pyproject.toml asks for
 #   make clean   remove what the above made
 
-SUITABLE = import sys, venv; sys.exit(sys.version_info < (3, 11))
+SUITABLE = import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,\
 	$(shell $(name) -c '$(SUITABLE)' 2>/dev/null && echo $(name))))
 BIN := .venv/bin
@@ -56,7 +56,7 @@ clean:
 
 # From the lock alone; then ourselves, built with the locked setuptools.
 define install
-	@test -n "$(PYTHON)" || { echo "Lading needs Python 3.11 or newer, with its venv module: install it, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Lading needs Python 3.11 or newer, with venv (Debian: python3-venv). Install it, or name one: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Installing into .venv (requirements/$(1).lock)"
 	@$(PYTHON) -m venv .venv
 	@$(PIP) install --require-hashes --requirement requirements/$(1).lock
