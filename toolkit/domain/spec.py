@@ -66,7 +66,21 @@ class ResourceRequirements:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalScheduler:
+class Sizing:
+    """Lading's, in every kind of scheduler: how many allocations come by themselves."""
+
+    min_allocations: int | None = None
+    """Kept open while the workflow has unfinished jobs; None: none."""
+    max_allocations: int | None = None
+    """The most that are open at once; None: none comes without a request."""
+    max_parallel_jobs: int | None = None
+    """The most jobs that one runner runs at once."""
+    idle_minutes: float | None = None
+    """How long a runner without work stays."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalScheduler(Sizing):
     """Run on this machine; None: all that it has."""
 
     name: str = "default"
@@ -75,7 +89,7 @@ class LocalScheduler:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SlurmScheduler:
+class SlurmScheduler(Sizing):
     """Run in Slurm allocations; the texts are those of sbatch options."""
 
     name: str = "default"
@@ -92,7 +106,7 @@ class SlurmScheduler:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AwsScheduler:
+class AwsScheduler(Sizing):
     """Run on EC2 instances."""
 
     name: str = "default"
@@ -190,6 +204,10 @@ class WorkflowConfig:
     """Lading's: what happens to a job over its memory; None: the server's default."""
     on_suspend: SuspendPolicy | None = None
     """Lading's: whether jobs of a suspended allocation wait or run elsewhere; None: wait."""
+    working_directory: str | None = None
+    """Lading's: where jobs run, an absolute path; None: where the runner was started."""
+    output_directory: str | None = None
+    """Lading's: where jobs' output and runners' logs go, an absolute path; None: ./output there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,12 +57,20 @@ RESOURCE_REQUIREMENTS: Final = {
     **_IDS,
 }
 
-AWS_SCHEDULER: Final = {"name": Rule(_line), **_IDS}
+_SIZING: Final = {
+    "min_allocations": Rule(read.integer(0)),
+    "max_allocations": Rule(read.integer(0)),
+    "max_parallel_jobs": Rule(read.integer(1)),
+    "idle_minutes": Rule(read.number()),
+}
+
+AWS_SCHEDULER: Final = {"name": Rule(_line), **_SIZING, **_IDS}
 
 LOCAL_SCHEDULER: Final = {
     "name": Rule(_line),
     "memory": Rule(read.memory),
     "num_cpus": Rule(read.integer(1)),
+    **_SIZING,
     **_IDS,
 }
 
@@ -78,6 +86,7 @@ SLURM_SCHEDULER: Final = {
     "tmp": Rule(_line, is_nullable=True),
     "walltime": Rule(read.walltime),
     "extra": Rule(_line, is_nullable=True),
+    **_SIZING,
     **_IDS,
 }
 
@@ -142,6 +151,8 @@ CONFIG: Final = {
     "lease_seconds": Rule(read.number(5)),
     "memory_limit_policy": Rule(read.choice("off", "warn", "kill")),
     "on_suspend": Rule(read.choice("wait", "requeue")),
+    "working_directory": Rule(_line),
+    "output_directory": Rule(_line),
     **_IDS,
 }
 
