@@ -110,7 +110,7 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
         except LadingError as error:
             raise failure_of(error)(message_of(error)) from error
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, click.Abort):
             raise Interrupted("Interrupted.") from None
         except BrokenPipeError:
             # The reader of a pipe has seen enough (`| head`): that is its right, not an error.

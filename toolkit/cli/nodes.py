@@ -16,7 +16,7 @@ from lading.toolkit.cli.context import (
     reading,
     workflow_option,
 )
-from lading.toolkit.cli.output import Column, Row, examples
+from lading.toolkit.cli.output import Column, Row, examples, note
 
 
 def _resource(name: str) -> Any:
@@ -121,8 +121,9 @@ def declare_lost(
     with session.client(folder) as client:
         owner = chosen_workflow(client, workflow, changing=True)
         for key in node:
-            if not yes:
-                question = f"Is surely no process of node {key} alive? Its jobs will run again elsewhere."
-                click.confirm(question, err=True, abort=True)
+            question = f"Is surely no process of node {key} alive? Its jobs will run again elsewhere."
+            if not yes and not click.confirm(question, err=True):
+                note(f"Node {key} keeps its lease.")
+                continue
             client.declare_compute_node_lost(owner, key)
             session.output(style, quiet=quiet).done(f"Node {key} is given up.", {"_key": key})
