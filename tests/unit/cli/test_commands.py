@@ -314,3 +314,18 @@ def test_completion_prints_a_script(lading: Invoke, shell: str) -> None:
     result = lading("completion", shell)
     assert result.exit_code == 0
     assert "_LADING_COMPLETE" in result.stdout
+
+
+def test_the_reference_names_every_command() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    for way in own_commands(main):
+        if way not in {
+            ("workflows",),
+            ("jobs",),
+            ("nodes",),
+            ("allocations",),
+            ("results",),
+            ("events",),
+            ("node",),
+        }:
+            assert f"lading {' '.join(way)}" in text
