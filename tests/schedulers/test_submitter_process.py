@@ -9,140 +9,20 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 import pytest
-from aiohttp import web
 
 from lading.schedulers.local.processes import kill_marked, marked_processes
-from lading.toolkit.private_files import boot_id, write_private
-from lading.toolkit.wire.extensions import (
-    Launch,
-    NodeTokenResponse,
-    OpenAllocation,
-    SubmitterSyncRequest,
-    SubmitterSyncResponse,
-)
-from lading.toolkit.wire.files import NodeFile, ServerFile
+from lading.toolkit.wire.files import NodeFile
+from tests.schedulers.scripted_server import LEASE, TOKEN, ScriptedServer, until
 
-LEASE = 4.0
 HERE = Path(__file__).parent
 PROGRAM = [sys.executable, "-P", str(HERE / "run_submitter.py")]
-TOKEN = "a-token-of-the-owner"
-
-
-class ScriptedServer:
-    """Speaks the submitter's protocol; keeps launches, rows and the lease as the real one does."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.file = folder / "server.json"
-        self.launches: dict[str, Launch] = {}
-        self.rows: dict[str, OpenAllocation] = {}
-        self.ended: dict[str, str] = {}
-        self.requests: list[SubmitterSyncRequest] = []
-        self.errors: list[str] = []
-        self.refused = 0
-        self.token = TOKEN
-        self._holder, self._lease_until = "", 0.0
-        self._changed = asyncio.Event()
-        self._runner: web.AppRunner | None = None
-
-    async def start(self) -> None:
-        application = web.Application()
-        application.router.add_post("/submitter/sync", self._sync)
-        application.router.add_post(
-            "/workflows/{workflow}/scheduled_compute_nodes/{key}/node_token", self._node_token
-        )
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        port = self._runner.addresses[0][1]
-        token_file = self.folder / "token"
-        write_private(token_file, self.token.encode())
-        document = ServerFile(
-            url=f"http://127.0.0.1:{port}", server_id="server-1", pid=os.getpid(), hostname="here",
-            boot_id=boot_id(), database="none", token_file=str(token_file),
-        )  # fmt: skip
-        write_private(self.file, msgspec.json.encode(document))
-
-    async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
-
-    def launch(self, tag: str, *, num_cpus: int = 1) -> None:
-        key = f"row-{tag}"
-        self.launches[tag] = Launch(
-            tag=tag, backend="local", workflow="7", config_id="local_schedulers/1",
-            config={"num_cpus": num_cpus}, count=1, state="stored", allocations=[key],
-            working_directory=str(self.folder), output_directory=str(self.folder / "output"),
-        )  # fmt: skip
-        self.rows[key] = OpenAllocation(
-            allocation=key, workflow="7", backend="local", tag=tag, state="uninitialized"
-        )
-        self.wake()
-
-    def wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _sync(self, request: web.Request) -> web.Response:
-        if request.headers.get("Authorization") != f"Bearer {self.token}":
-            self.refused += 1
-            return web.json_response({"error": True, "code": 401, "errorMessage": "no"}, status=401)
-        message = msgspec.json.decode(await request.read(), type=SubmitterSyncRequest)
-        self.requests.append(message)
-        now = asyncio.get_running_loop().time()
-        if self._holder not in {"", message.holder} and now < self._lease_until:
-            return _answer(SubmitterSyncResponse(granted=False, lease_seconds=LEASE))
-        self._holder, self._lease_until = message.holder, now + LEASE
-        if message.leave:
-            self._holder = ""
-        self._take_in(message)
-        if message.wait:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), message.wait)
-        return _answer(
-            SubmitterSyncResponse(
-                granted=True,
-                lease_seconds=LEASE,
-                launches=list(self.launches.values()),
-                allocations=list(self.rows.values()),
-            )
-        )
-
-    def _take_in(self, message: SubmitterSyncRequest) -> None:
-        for report in message.launches:
-            launch = self.launches.get(report.tag)
-            if launch is None:
-                continue
-            if report.kind == "begun":
-                self.launches[report.tag] = msgspec.structs.replace(launch, state="submitting")
-            elif report.kind == "submitted":
-                del self.launches[report.tag]
-                key = launch.allocations[0]
-                self.rows[key] = msgspec.structs.replace(
-                    self.rows[key], state="pending", external_id=report.external_ids[0]
-                )
-            elif report.kind == "failed":
-                self.errors.append(report.error)
-                del self.launches[report.tag]
-        for report in message.allocations:
-            if report.state == "ended" and report.allocation in self.rows:
-                assert report.proof_of_death
-                self.ended[report.allocation] = report.reason
-                del self.rows[report.allocation]
-
-    async def _node_token(self, request: web.Request) -> web.Response:
-        return _answer(NodeTokenResponse(token=f"for-{request.match_info['key']}", server_id="server-1"))
-
-
-def _answer(document: msgspec.Struct) -> web.Response:
-    return web.Response(body=msgspec.json.encode(document), content_type="application/json")
+MOMENTS = ("answered", "begun", "started", "recorded")
 
 
 class Bench:
@@ -175,6 +55,22 @@ class Bench:
     def runners(self, tag: str) -> set[int]:
         return marked_processes([f"{tag}.0"])[f"{tag}.0"]
 
+    async def reaches(self, moment: str, heard: int) -> None:
+        """Wait until the submitter that was just started has come to a moment, if it gets there at all."""
+
+        def has_come() -> bool:
+            if moment == "answered" or not self.server.launches:
+                return len(self.server.requests) > heard
+            if moment == "begun":
+                return any(launch.state == "submitting" for launch in self.server.launches.values())
+            if moment == "started":
+                return any(self.runners(tag) for tag in self.server.launches)
+            records = self.folder / "state" / "backends" / "local"
+            return any((records / f"{tag}.0.json").exists() for tag in self.server.launches)
+
+        with suppress(TimeoutError):
+            await until(has_come, 2.0)
+
     def kill_launched(self, chance: random.Random) -> None:
         """Kill about half of the runners whose launch is through."""
         for tag in sorted(self.tags):
@@ -197,12 +93,6 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     await made.server.start()
     yield made
     await made.close()
-
-
-async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_launches_observes_and_leaves(bench: Bench) -> None:
@@ -232,9 +122,7 @@ async def test_cancel_reaches_the_runner(bench: Bench) -> None:
     bench.launch("gone")
     await bench.submitter()
     await until(lambda: bench.server.rows["row-gone"].external_id)
-    row = bench.server.rows["row-gone"]
-    bench.server.rows["row-gone"] = msgspec.structs.replace(row, cancel=True)
-    bench.server.wake()
+    bench.server.cancel("row-gone")
     # The guardian leaves at TERM; the job it left behind is killed when its time to report is over.
     await until(lambda: "row-gone" in bench.server.ended)
     assert bench.runners("gone") == set()
@@ -278,10 +166,8 @@ async def test_killed_at_any_moment_never_starts_two_runners_of_a_tag(bench: Ben
         if number % 2 == 0:
             bench.launch(f"tag{number}", num_cpus=1)
         process = await bench.submitter()
-        heard = len(bench.server.requests)
-        # Starting Python takes most of the time: the moment is drawn from the first answer on.
-        await until(lambda heard=heard: len(bench.server.requests) > heard)
-        await asyncio.sleep(chance.choice([0.0, 0.01, 0.03, 0.06, 0.1, 0.2, 0.4]))
+        await bench.reaches(chance.choice(MOMENTS), len(bench.server.requests))
+        await asyncio.sleep(chance.choice([0.0, 0.0, 0.005, 0.02, 0.05, 0.1]))
         process.kill()
         await process.wait()
         bench.server._lease_until = 0.0

@@ -90,6 +90,7 @@ class Submitter:
         self._submitters = {kind: ThreadPoolExecutor(1, f"submit-{kind}") for kind in backends}
         self._observers = {kind: ThreadPoolExecutor(1, f"observe-{kind}") for kind in backends}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._defect: BaseException | None = None
         self._changed = asyncio.Event()
         """There may be something to report, or the end has come: the sync loop looks again."""
         self._retimed = asyncio.Event()
@@ -99,18 +100,17 @@ class Submitter:
         """Make `run` leave: no new call; those that run are awaited for 10 s and reported."""
         self._stopping.set()
         self._changed.set()
+        self._retimed.set()
 
     async def run(self) -> bool:
         """Work until `stop`; False when a backend's call hangs in its thread even so."""
-        ticker = asyncio.create_task(self._tick())
-        try:
-            await self._sync_until_stopped()
-        finally:
-            ticker.cancel()
-            await asyncio.gather(ticker, return_exceptions=True)
+        self._start(self._tick())
+        await self._sync_until_stopped()
         is_idle = await self._leave()
         for executor in (*self._submitters.values(), *self._observers.values()):
             executor.shutdown(wait=is_idle, cancel_futures=True)
+        if self._defect is not None:
+            raise self._defect
         return is_idle
 
     # ---- sync ----
@@ -208,7 +208,7 @@ class Submitter:
 
     async def _tick(self) -> None:
         """Tell the state when something has become due."""
-        while True:
+        while not self._stopping.is_set():
             now = self._clock.boottime()
             due = self._state.due(now)
             if due is not None and due <= now:
@@ -245,7 +245,15 @@ class Submitter:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        defect = None if task.cancelled() else task.exception()
+        if defect is not None:
+            # Half a submitter would look alive and do nothing: leave, and let whoever supervises restart.
+            self._defect = self._defect or defect
+            self.stop()
 
     async def _launch(self, instruction: Prepare | Find | Submit) -> None:
         launch = instruction.launch

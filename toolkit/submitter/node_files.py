@@ -63,8 +63,7 @@ class NodeFiles:
                 token=answer.token,
                 workflow=launch.workflow,
                 allocation=allocation,
-                # The marker of the row, so that runner and backend look for the same processes.
-                tag=f"{launch.tag}.{index}",
+                tag=launch.tag,
                 output_directory=str(request.output_directory),
                 working_directory=str(request.working_directory),
                 fingerprint=target.fingerprint,

@@ -105,7 +105,8 @@ class SubmitterState:
                 ready = self._breakers[progress.launch.backend].ready_at()
                 if ready is not None:
                     times.append(max(progress.not_before, ready, self._bucket.ready_at(now)))
-        return min(times, default=None)
+        earliest = min(times, default=float("inf"))
+        return None if earliest == float("inf") else earliest
 
     def handle(self, event: Event) -> list[Instruction]:
         """Take in an event; return what is to be done now."""
