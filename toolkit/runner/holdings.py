@@ -66,6 +66,9 @@ class Attempt:
         return self.started_at + self.job.runtime_limit_seconds
 
 
+_REMEMBERED = 4096
+
+
 @dataclass(slots=True)
 class Holdings:
     """All attempts of this node that the server does not know to be over."""
@@ -76,6 +79,9 @@ class Holdings:
     queue: deque[Attempt] = field(default_factory=deque)
     finished: dict[str, Attempt] = field(default_factory=dict)
     returned: dict[str, Attempt] = field(default_factory=dict)
+    settled: dict[str, None] = field(default_factory=dict)
+    """The last attempts that were dropped, oldest first: an answer that crossed our report may still
+    name them, and they must neither run again nor be reported as something else."""
     free_cpus: int = 0
     free_memory: int = 0
     free_gpus: list[str] = field(default_factory=list)
@@ -86,7 +92,8 @@ class Holdings:
         self.free_gpus = list(self.capacity.gpus)
 
     def __contains__(self, attempt: str) -> bool:
-        return attempt in self.attempts
+        """Tell whether an attempt is held, or was held not long ago."""
+        return attempt in self.attempts or attempt in self.settled
 
     @property
     def is_idle(self) -> bool:
@@ -137,7 +144,10 @@ class Holdings:
                 del self.attempts[name]
                 self.finished.pop(name, None)
                 self.returned.pop(name, None)
+                self.settled[name] = None
                 settled.append(name)
+        while len(self.settled) > _REMEMBERED:
+            del self.settled[next(iter(self.settled))]
         return settled
 
     def queued_cpus(self) -> int:

@@ -53,6 +53,8 @@ _BUSY_BATCH_SECONDS: Final = 0.01
 """The same while work is queued here: no CPU waits for the answer then."""
 _STARTED_BATCH_SECONDS: Final = 0.025
 """A start is told only of a job that lives longer than this; others are told by their end."""
+_BUSY_PAUSE_SECONDS: Final = 0.05
+"""A node that could take nothing, of short jobs, soon has a report to send instead of an empty request."""
 _QUIET_FIRST_SECONDS: Final = 0.01
 _QUIET_PAUSE_SECONDS: Final = 0.25
 """At most, between two requests that bring nothing: a server that does not wait must not make us spin."""
@@ -247,8 +249,8 @@ class RunnerState:
         self.num_ready = response.num_ready
         self.is_over = response.is_complete or response.is_canceled
         for name in request.started:
-            if name in self.holdings:
-                self.holdings.attempts[name].start_reported = True
+            if attempt := self.holdings.attempts.get(name):
+                attempt.start_reported = True
         self._orders = [name for name in self._orders if name not in request.orders]
         settled = self.holdings.settle(response.acknowledged)
         if settled:
@@ -257,6 +259,8 @@ class RunnerState:
             self._on_leave_answered(now)
             return
         news = self._take_claims(response) + self._take_orders(response, now)
+        if self.holdings.queue and self.mode is Mode.WORKING:
+            self._quiet_until = now + _BUSY_PAUSE_SECONDS
         if news or settled or not request.waits or now - request.sent_at > _QUIET_PAUSE_SECONDS:
             self._quick_answers = 0
         else:
@@ -320,6 +324,8 @@ class RunnerState:
         }
         for name in order.attempts:
             attempt = self.holdings.attempts.get(name)
+            if attempt is None and name in self.holdings:
+                continue  # its end is acknowledged by this very answer, or was by an earlier one
             if attempt is None:
                 # Revoked before its claim reached us: it is over as surely as one that we ended.
                 attempt = Attempt(name, Phase.QUEUED)
