@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 from tortoise.expressions import Q, RawSQL
 from tortoise.fields import TextField
-from tortoise.models import Model
 from tortoise.queryset import QuerySet
 
 from lading.api.storage.keys import is_integer_key
 from lading.api.storage.orm import Orm
+from lading.api.storage.tables import Row
 
 KEY_COLUMN = "key"
 
@@ -33,7 +33,7 @@ class PageOfRows:
 
 async def select_page(
     orm: Orm,
-    model: type[Model],
+    model: type[Row],
     filters: Mapping[str, Any],
     order: Sequence[Term],
     *,
@@ -50,7 +50,7 @@ async def select_page(
         matching = model.filter(_key_condition(key), **filters)
         rows: list[dict[str, Any]] = []
         if limit:
-            columns = list(model._meta.fields_map)
+            columns = list(model.columns())
             sorted_rows = _sorted(matching, model, order, orm.dialect)
             rows = [dict(row) for row in await sorted_rows.offset(skip).limit(limit).values(*columns)]
         # A page that is not full says the total itself.
@@ -69,11 +69,11 @@ def _key_condition(key: str | None) -> Q:
     return Q(key=key) | Q(id=int(key), key__isnull=True)
 
 
-def _sorted(query: QuerySet[Any], model: type[Model], order: Sequence[Term], dialect: str) -> QuerySet[Any]:
+def _sorted(query: QuerySet[Any], model: type[Row], order: Sequence[Term], dialect: str) -> QuerySet[Any]:
     terms: list[str] = []
     for number, (column, descending) in enumerate(order):
         minus = "-" if descending else ""
-        field = model._meta.fields_map[column]
+        field = model.columns()[column]
         if dialect == "postgres":
             # SQLite's order is taken for both: absent values first, texts by code point.
             if field.null:

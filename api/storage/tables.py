@@ -6,7 +6,9 @@ A test compares these models with both databases, so that a migration cannot lea
 
 from __future__ import annotations
 
-from tortoise.fields import BigIntField, BooleanField, FloatField, TextField
+from typing import Any
+
+from tortoise.fields import BigIntField, BooleanField, Field, FloatField, TextField
 from tortoise.models import Model
 
 
@@ -14,6 +16,16 @@ class Row(Model):
     """A row with an id of the growing sequence; a base."""
 
     id = BigIntField(primary_key=True, generated=False)
+
+    @classmethod
+    def table_name(cls) -> str:
+        """Name the table."""
+        return str(cls._meta.db_table)
+
+    @classmethod
+    def columns(cls) -> dict[str, Field[Any]]:
+        """Return column -> field; the two are named alike everywhere."""
+        return cls._meta.fields_map
 
     class Meta:
         abstract = True

@@ -31,7 +31,7 @@ _SAFE_INTEGER: Final = 2**53
 
 def refuse(kind: str, message: str) -> PydanticCustomError:
     """Make the error of one value; braces in the message would be read as placeholders."""
-    return PydanticCustomError(kind, "{message}", {"message": message})  # type: ignore[misc]
+    return PydanticCustomError(kind, "{message}", {"message": message})
 
 
 def check_border(value: Any, depth: int = 0) -> Any:

@@ -395,6 +395,10 @@ class Version(BaseModel):
     lading: str
 
 
+class StoredJobs(BaseModel):
+    items: list[Job]
+
+
 class JobKeys(BaseModel):
     items: list[str]
 

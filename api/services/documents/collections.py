@@ -71,7 +71,7 @@ class Collection:
     @property
     def table(self) -> str:
         """Name the table."""
-        return str(self.model._meta.db_table)
+        return self.model.table_name()
 
     def member(self, name: str) -> Member | None:
         """Return the member of that name that has a column."""

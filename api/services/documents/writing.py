@@ -11,7 +11,8 @@ from lading.api.services.documents.collections import Collection, plain_key
 from lading.api.services.documents.reading import find_row
 from lading.api.services.documents.rules import check_references, check_removable, forget
 from lading.api.services.identity import Principal
-from lading.api.services.job_documents import parse_revision, revision
+from lading.api.services.job_documents import revision
+from lading.api.services.jobs import check_revision
 from lading.api.services.workflows import Steps, lock_workflow, workflow_key
 from lading.api.storage.keys import chosen_id, key_of, take_ids
 from lading.api.storage.statements import Effects, Statement
@@ -64,15 +65,6 @@ def new_identity(workflow: Any, collection: Collection, key: str | None) -> Step
         raise BadInput(str(error)) from None
 
 
-def check_revision(document: Mapping[str, Any], stored: int) -> None:
-    """Refuse a PUT that was made from an older state than the stored one."""
-    given = document.get("_rev")
-    if given is None:
-        raise BadInput("_rev: missing; accepted is the _rev of the document as it was read.")
-    if parse_revision(given) != stored:
-        raise Conflict(f"_rev: {given!r} is stale, the document has {revision(stored)!r}: read it again.")
-
-
 def check_same_key(document: Mapping[str, Any], key: str) -> None:
     """Refuse a body that names another document than the path."""
     given = document.get("_key")
@@ -87,10 +79,8 @@ def modify_document(
     owner = yield from lock_workflow(principal, workflow)
     row = yield from find_row(owner, collection, key)
     name = workflow_key(owner)
-    if sent.get("_rev") is None:
-        check_revision(sent, row["rev"])
     check_same_key(sent, plain_key(key, collection.name, name, collection.singular))
-    check_revision(sent, row["rev"])
+    check_revision(sent.get("_rev"), row["rev"])
     changes = _changes(collection, row, sent)
     previous = revision(row["rev"])
     if changes:

@@ -1,0 +1,13 @@
+"""Every endpoint of the torc API."""
+
+from __future__ import annotations
+
+from lading.api.routing import Route
+from lading.api.torc import documents, edges, jobs, workflows
+
+ROUTES: tuple[Route, ...] = (
+    *workflows.ROUTES,
+    *jobs.ROUTES,
+    *documents.ROUTES,
+    *edges.ROUTES,
+)
