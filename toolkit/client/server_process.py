@@ -21,6 +21,7 @@ from lading.toolkit.errors import LadingError, Unavailable
 
 READY_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
+_TERM_SECONDS: Final = 5.0
 _KILL_SECONDS: Final = 5.0
 _TAIL_BYTES: Final = 4_096
 
@@ -85,7 +86,7 @@ class Child:
         if signal_number is not None and process.poll() is None:
             process.send_signal(signal_number)
         self._close_pipe()
-        for last_resort, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, _KILL_SECONDS)):
+        for last_resort, patience in ((signal.SIGTERM, seconds), (signal.SIGKILL, _TERM_SECONDS)):
             try:
                 process.wait(patience)
                 break

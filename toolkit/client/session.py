@@ -97,6 +97,8 @@ class Session:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
+            # A TLS connection that was refused closes its socket one turn of the loop later.
+            await asyncio.sleep(0)
 
     async def fetch(self, call: Call, kind: type[T]) -> T:
         """Make a call and decode its answer."""
@@ -179,7 +181,7 @@ class Session:
             timeout=timeout,
             # The token is for this server only, so no other place is followed to.
             allow_redirects=False,
-            ssl=aiohttp.Fingerprint(bytes.fromhex(target.fingerprint)) if target.fingerprint else True,
+            ssl=_pin(target.fingerprint),
         )
 
     def _open(self) -> aiohttp.ClientSession:
@@ -218,6 +220,18 @@ class Session:
 
     def _follow_server(self) -> None:
         self.target = self.target.reread() or self.target
+
+
+def _pin(fingerprint: str | None) -> aiohttp.Fingerprint | bool:
+    """Return what aiohttp checks a certificate with: the pin, or the usual authorities."""
+    if fingerprint is None:
+        return True
+    try:
+        return aiohttp.Fingerprint(bytes.fromhex(fingerprint.replace(":", "")))
+    except ValueError as error:
+        raise BadInput(
+            f"The certificate's fingerprint {fingerprint!r} is not a SHA-256 in hexadecimal (64 digits)."
+        ) from error
 
 
 def _query_text(query: Mapping[str, QueryValue] | None) -> str:

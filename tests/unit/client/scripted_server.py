@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -48,7 +49,8 @@ def refusal(status: int, message: str, **more: Any) -> Answer:
 class ScriptedServer:
     """Answers by (method, path): a queue whose last answer stays."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.seen: list[Seen] = []
         self._scripts: dict[tuple[str, str], deque[Script]] = {}
         self._loop = asyncio.new_event_loop()
@@ -60,7 +62,7 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def on(self, method: str, path: str, *scripts: Script) -> None:
         self._scripts[method, path] = deque(scripts)
@@ -85,7 +87,7 @@ class ScriptedServer:
         application.router.add_route("*", "/{tail:.*}", self._handle)
         self._runner = web.AppRunner(application)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True, ssl_context=self._tls)
         await site.start()
         self.port = self._runner.addresses[0][1]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lading.toolkit.client import server_process
 from lading.toolkit.client.server_process import Child
 from lading.toolkit.errors import Unavailable
 from lading.toolkit.private_files import process_start_ticks
@@ -54,7 +55,8 @@ def test_a_child_that_ends_early_is_quoted(log: Path) -> None:
     assert child.poll() == 1
 
 
-def test_a_child_that_does_not_go_is_killed(log: Path) -> None:
+def test_a_child_that_does_not_go_is_killed(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_process, "_TERM_SECONDS", 0.05)
     child = Child("stand_in_program", ["--mode", "stubborn"], log)
     child.start(ready=True)
     pid = child.pid
