@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import click
 import uvloop
 
-from lading.api.server_process import Server, ServerOptions, serving
+from lading.api.server_process import Server, ServerOptions, serving, stop_on_signals
 from lading.toolkit.errors import BadInput, LadingError, Unavailable
 from lading.toolkit.log import configure_logging
 
@@ -60,13 +59,6 @@ async def _run(options: ServerOptions, ready_fd: int | None, end_fd: int | None)
         if ready_fd is not None:
             _say_ready(ready_fd, server.url)
         await server.stop.wait()
-
-
-def stop_on_signals(server: Server) -> None:
-    """Stop in order at SIGTERM and SIGINT."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop.set)
 
 
 def _check_descriptors(*descriptors: int | None) -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from lading.api import health, openapi
 from lading.api.auth import AUTHENTICATOR, Authenticator
-from lading.api.context import SERVICES, Services
+from lading.api.context import SERVICES
 from lading.api.dispatch import Dispatcher
 from lading.api.extensions.routes import ROUTES as EXTENSION_ROUTES
 from lading.api.middlewares import guarding_host, observing
@@ -21,18 +21,17 @@ from lading.api.router import ROUTER, Router
 from lading.api.routing import Route
 from lading.api.services import idempotency
 from lading.api.services.identity import Principal
+from lading.api.services.resources import Services
 from lading.api.services.wakeups import Wakeups
 from lading.api.state import STATE, ServerState
 from lading.api.storage.migrate import server_id
 from lading.api.storage.unit_of_work import Database
+from lading.api.torc.routes import ROUTES as TORC_ROUTES
 from lading.toolkit.clock import Clock, SystemClock, to_milliseconds
 
 log = logging.getLogger("lading.api")
 
 # TEMPORARY until both modules stand: plain imports follow.
-TORC_ROUTES: tuple[Route, ...] = (
-    import_module("lading.api.torc.routes").ROUTES if find_spec("lading.api.torc.routes") else ()
-)
 sweeper: Any = (
     import_module("lading.api.services.sweeper") if find_spec("lading.api.services.sweeper") else None
 )

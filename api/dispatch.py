@@ -11,12 +11,13 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from lading.api.auth import Authenticator
-from lading.api.context import Call, Services
+from lading.api.context import Call
 from lading.api.decoding import decode_body, decode_query, read_body
 from lading.api.middlewares import ROUTE_PATH
 from lading.api.router import Router
 from lading.api.routing import Route
 from lading.api.services.idempotency import check_key
+from lading.api.services.resources import Services
 from lading.api.state import ServerState
 from lading.toolkit.errors import Unavailable
 

@@ -8,25 +8,19 @@ from aiohttp import web
 
 from lading.api.context import Call
 from lading.api.routing import Route
+from lading.api.services.server import check_database
 from lading.api.state import STATE
-from lading.api.storage.statements import Effects, Statement, UseCase
 from lading.toolkit.errors import Unavailable
-
-_DATABASE_SECONDS = 5.0
-
-
-def _one(_effects: Effects) -> UseCase:
-    rows = yield Statement("SELECT 1 AS one")
-    return rows[0]["one"]
 
 
 async def health(call: Call) -> dict[str, Any]:
     """Answer when the database does."""
     try:
-        await call.services.database.read(_one, deadline=_DATABASE_SECONDS)
+        await check_database(call.services.database)
     except Unavailable as error:
         raise Unavailable(f"The database does not answer: {error}") from error
-    return {"status": "ok", "database": "ok"}
+    # The id, so that a client knows whose token this server takes before it sends one.
+    return {"status": "ok", "database": "ok", "server_id": call.services.server_id}
 
 
 async def metrics(call: Call) -> web.Response:

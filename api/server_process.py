@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -24,9 +25,9 @@ from aiohttp import web
 
 from lading.api.app import SHUTDOWN_SECONDS, create_app, create_services
 from lading.api.auth import server_owner
-from lading.api.context import Services
 from lading.api.services import tokens
 from lading.api.services.identity import Principal, Scope
+from lading.api.services.resources import Services
 from lading.api.state import ServerState
 from lading.api.storage.locks import DatabaseLock
 from lading.api.storage.opening import is_postgres, open_database, prepare_file, sqlite_path
@@ -114,6 +115,13 @@ async def serving(options: ServerOptions, clock: Clock | None = None) -> AsyncIt
         log.info("The server listens.", extra={"url": url, "database": database.url})
         yield server
         log.info("The server stops.")
+
+
+def stop_on_signals(server: Server) -> None:
+    """Stop in order at SIGTERM and SIGINT."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.stop.set)
 
 
 def is_loopback(host: str) -> bool:

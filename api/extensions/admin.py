@@ -6,8 +6,8 @@ from typing import Any
 
 from lading import __version__
 from lading.api.context import Call
+from lading.api.services.server import schema_version
 from lading.api.state import STATE
-from lading.api.storage.migrate import applied_version
 from lading.toolkit.errors import Conflict
 
 
@@ -18,7 +18,7 @@ async def describe(call: Call) -> dict[str, Any]:
         "server_id": services.server_id,
         "version": __version__,
         "database": services.database.dialect,
-        "schema_version": await applied_version(services.database),
+        "schema_version": await schema_version(services.database),
         "read_only": services.read_only,
         "authenticated": services.authenticated,
         "degraded": [

@@ -1,0 +1,305 @@
+"""Our own endpoints of the engine: nodes, submitter, and what people ask of a running workflow."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from lading.api.context import Call
+from lading.api.routing import MEBIBYTE, NODES, PEOPLE, Query, Route
+from lading.api.services import jobs, lifecycle, nodes, progress, submissions
+from lading.api.services.identity import Scope
+from lading.api.services.sync import sync
+from lading.toolkit.clock import to_milliseconds
+from lading.toolkit.errors import BadInput, Forbidden, NotFound
+from lading.toolkit.wire.extensions import (
+    MAXIMUM_WAIT_SECONDS,
+    Progress,
+    RegisterRequest,
+    RegisterResponse,
+    StartRequest,
+    SubmitterSyncRequest,
+    SubmitterSyncResponse,
+    SyncRequest,
+    SyncResponse,
+)
+
+SHORTEST_SECRET = 32
+_OWNERS = frozenset({Scope.USER, Scope.ADMIN})
+_newest: dict[tuple[str, int], int] = {}
+
+
+def _now(call: Call) -> int:
+    return to_milliseconds(call.services.clock.wall())
+
+
+# ---- nodes ----------------------------------------------------------------------------------
+
+
+async def register(call: Call) -> RegisterResponse:
+    request: RegisterRequest = call.body
+    if len(request.session_token) < SHORTEST_SECRET:
+        raise BadInput(f"session_token: at least {SHORTEST_SECRET} characters of random text are needed.")
+    if request.resources.num_cpus < 0 or request.resources.memory_bytes < 0:
+        raise BadInput("resources: CPUs and memory cannot be negative.")
+    answer: RegisterResponse = await call.services.database.write(
+        nodes.register(
+            call.principal,
+            call.path["workflow"],
+            request,
+            server_id=call.services.server_id,
+            now_ms=_now(call),
+        )
+    )
+    return answer
+
+
+async def sync_node(call: Call) -> SyncResponse:
+    """Answer a runner; wait, without any transaction, when there is nothing to say."""
+    principal, services = call.principal, call.services
+    if principal.compute_node_id is None or principal.workflow_id is None:
+        raise Forbidden("sync takes the session token of a compute node.")
+    if call.path["key"] != str(principal.compute_node_id):
+        raise NotFound(f"no such compute node: {call.path['key']}")
+    workflow_id, node_id = principal.workflow_id, principal.compute_node_id
+    request: SyncRequest = call.body
+    # Of two requests of one node only the newer may claim: the older one's answer may find nobody.
+    number = (services.server_id, node_id)
+    _newest[number] = max(_newest.get(number, 0), request.seq)
+    loop = asyncio.get_running_loop()
+    end = loop.time() + min(request.wait, MAXIMUM_WAIT_SECONDS)
+    claims = request.free is not None
+    # Registered before it looks: what happens between the look and the wait still wakes it.
+    with services.wakeups.node(workflow_id, node_id, claims=claims) as woken:
+        while True:
+            woken.clear()
+            newest = _newest[number] <= request.seq
+            answer: SyncResponse = await services.database.write(
+                sync(workflow_id, node_id, request, newest=newest, now_ms=_now(call))
+            )
+            if claims and not answer.claims and answer.num_ready and newest:
+                # This node could not use the wake-up it got; another one may.
+                services.wakeups.wake_next_claimant(workflow_id, node_id)
+            left = end - loop.time()
+            if _has_news(request, answer) or left <= 0 or not newest or call.request.transport is None:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    await woken.wait()
+            except TimeoutError:
+                break
+    if request.leave:
+        _newest.pop(number, None)
+    return answer
+
+
+def _has_news(request: SyncRequest, answer: SyncResponse) -> bool:
+    """Whether an answer is worth sending before its time."""
+    if request.ended or request.returned or request.started or request.leave or answer.claims:
+        return True
+    known = set(request.acknowledged_orders)
+    return any(order.id not in known or order.kind == "kill" for order in answer.orders) or (
+        answer.is_complete or answer.is_canceled
+    )
+
+
+async def drain_node(call: Call) -> Any:
+    return await call.services.database.write(
+        nodes.drain(call.principal, call.path["workflow"], call.path["key"])
+    )
+
+
+async def declare_lost(call: Call) -> Any:
+    return await call.services.database.write(
+        nodes.declare_lost(call.principal, call.path["workflow"], call.path["key"], _now(call))
+    )
+
+
+async def cancel_allocation(call: Call) -> Any:
+    return await call.services.database.write(
+        submissions.cancel_allocation(call.principal, call.path["workflow"], call.path["key"])
+    )
+
+
+# ---- submitter ------------------------------------------------------------------------------
+
+
+async def sync_submitter(call: Call) -> SubmitterSyncResponse:
+    """Renew the submitter's lease, store its reports, plan, and say what is not finished."""
+    request: SubmitterSyncRequest = call.body
+    database, wakeups = call.services.database, call.services.wakeups
+    other = await database.write(
+        submissions.hold_lease(
+            request.site, request.backends, request.holder, _now(call), leave=request.leave
+        )
+    )
+    if other or request.leave:
+        return SubmitterSyncResponse(granted=False, lease_seconds=submissions.LEASE_SECONDS, holder=other)
+    for launch in request.launches:
+        await database.write(submissions.report_launch(launch, _now(call)))
+    for allocation in request.allocations:
+        await database.write(submissions.report_allocation(allocation, _now(call)))
+    end = asyncio.get_running_loop().time() + min(request.wait, MAXIMUM_WAIT_SECONDS)
+    with wakeups.submitter() as woken:
+        while True:
+            woken.clear()
+            for workflow_id in await database.read(submissions.workflows_with_demand(request.backends)):
+                await database.write(submissions.plan_launches(workflow_id, request.backends, _now(call)))
+            launches, allocations = await database.read(submissions.open_work(request.backends, _now(call)))
+            news = (
+                request.launches or request.allocations or any(not job.not_before_seconds for job in launches)
+            )
+            news = news or any(allocation.cancel or allocation.suspect for allocation in allocations)
+            left = end - asyncio.get_running_loop().time()
+            if news or left <= 0:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    await woken.wait()
+            except TimeoutError:
+                break
+    return SubmitterSyncResponse(
+        granted=True,
+        lease_seconds=submissions.LEASE_SECONDS,
+        holder=request.holder,
+        launches=launches,
+        allocations=allocations,
+    )
+
+
+# ---- people ---------------------------------------------------------------------------------
+
+
+async def start_workflow(call: Call) -> Any:
+    request: StartRequest = call.body or StartRequest()
+    return await call.services.database.write(
+        lifecycle.start(
+            call.principal,
+            call.path["workflow"],
+            missing_files=request.missing_files,
+            file_times=request.file_times,
+            ignore_missing_data=request.ignore_missing_data,
+            now_ms=_now(call),
+        )
+    )
+
+
+async def show_progress(call: Call) -> Progress:
+    """Answer at once, or when the event sequence exceeds `after`."""
+    work = progress.progress(call.principal, call.path["workflow"])
+    answer: Progress = await call.services.database.read(work)
+    after, wait = call.query["after"], min(call.query["wait"], MAXIMUM_WAIT_SECONDS)
+    if after is None or answer.sequence > after or wait <= 0:
+        return answer
+    workflow_id = await call.services.database.read(
+        progress.workflow_id(call.principal, call.path["workflow"])
+    )
+    loop = asyncio.get_running_loop()
+    end = loop.time() + wait
+    with call.services.wakeups.progress(workflow_id) as woken:
+        while True:
+            woken.clear()
+            answer = await call.services.database.read(work)
+            left = end - loop.time()
+            if answer.sequence > after or left <= 0:
+                return answer
+            try:
+                async with asyncio.timeout(left):
+                    await woken.wait()
+            except TimeoutError:
+                return answer
+
+
+async def list_attempts(call: Call) -> Any:
+    return await call.services.database.read(
+        progress.attempts(
+            call.principal,
+            call.path["workflow"],
+            job=call.query["job_key"],
+            run_id=call.query["run_id"],
+            skip=call.query["skip"],
+            limit=call.query["limit"],
+        )
+    )
+
+
+async def cancel_job(call: Call) -> Any:
+    return await call.services.database.write(
+        jobs.cancel_job(call.principal, call.path["workflow"], call.path["key"], _now(call))
+    )
+
+
+async def retry_job(call: Call) -> Any:
+    return await call.services.database.write(
+        jobs.retry_job(call.principal, call.path["workflow"], call.path["key"], _now(call))
+    )
+
+
+async def explain_job(call: Call) -> Any:
+    return await call.services.database.read(
+        progress.explain(call.principal, call.path["workflow"], call.path["key"])
+    )
+
+
+_JOB = "/workflows/{workflow}/jobs/{key}"
+_NODE = "/workflows/{workflow}/compute_nodes/{key}"
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST", "/workflows/{workflow}/compute_nodes/register", "register_compute_node", register,
+        "Add a job runner to a workflow; repeated with the same registration_id it answers the same node.",
+        body=RegisterRequest, response=RegisterResponse, scopes=NODES, tags=("nodes",),
+    ),
+    Route(
+        "POST", f"{_NODE}/sync", "sync_compute_node", sync_node,
+        "Report, renew the lease, claim jobs and hear orders, in one call.",
+        body=SyncRequest, response=SyncResponse, scopes=frozenset({Scope.NODE}), tags=("nodes",),
+        maximum_body=64 * MEBIBYTE,
+    ),
+    Route(
+        "POST", f"{_NODE}/drain", "drain_compute_node", drain_node,
+        "Let a node finish its jobs, claim no more and leave.", scopes=_OWNERS, tags=("nodes",),
+    ),
+    Route(
+        "POST", f"{_NODE}/declare_lost", "declare_compute_node_lost", declare_lost,
+        "End a node's lease by hand; its jobs go to others.", scopes=_OWNERS, tags=("nodes",),
+    ),
+    Route(
+        "POST", "/workflows/{workflow}/scheduled_compute_nodes/{key}/cancel", "cancel_allocation",
+        cancel_allocation, "End an allocation.", scopes=_OWNERS, tags=("allocations",),
+    ),
+    Route(
+        "POST", "/submitter/sync", "sync_submitter", sync_submitter,
+        "Renew the submitter's lease, report launches and allocations, hear what is to be done.",
+        body=SubmitterSyncRequest, response=SubmitterSyncResponse, scopes=_OWNERS, tags=("submitter",),
+        maximum_body=16 * MEBIBYTE,
+    ),
+    Route(
+        "POST", "/workflows/{workflow}/start", "start_workflow", start_workflow,
+        "Run a workflow from its beginning: checks, resets, raises run_id, initialises.",
+        body=StartRequest, scopes=_OWNERS, tags=("workflows",),
+    ),
+    Route(
+        "GET", "/workflows/{workflow}/progress", "get_progress", show_progress,
+        "Return counts, and why nothing moves; waits until the event sequence exceeds `after`.",
+        response=Progress, scopes=PEOPLE, tags=("workflows",),
+        query=(Query("after", int), Query("wait", float, 0.0, minimum=0)),
+    ),
+    Route(
+        "GET", "/workflows/{workflow}/attempts", "list_attempts", list_attempts,
+        "List attempts of jobs, oldest first.", tags=("jobs",),
+        query=(
+            Query("job_key"), Query("run_id", int), Query("skip", int, 0, minimum=0),
+            Query("limit", int, progress.MAXIMUM_LIMIT, minimum=0),
+        ),
+    ),
+    Route(
+        "POST", f"{_JOB}/cancel", "cancel_job", cancel_job, "Cancel one job.", scopes=_OWNERS, tags=("jobs",)
+    ),
+    Route(
+        "POST", f"{_JOB}/retry", "retry_job", retry_job, "Run a finished job again in the same run.",
+        scopes=_OWNERS, tags=("jobs",),
+    ),
+    Route(
+        "GET", f"{_JOB}/explain", "explain_job", explain_job, "Say why a job is where it is.", tags=("jobs",)
+    ),
+)  # fmt: skip
