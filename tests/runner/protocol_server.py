@@ -38,6 +38,7 @@ class ProtocolServer:
     def __post_init__(self) -> None:
         self.ready: deque[ClaimedJob] = deque()
         self.outstanding: dict[str, ClaimedJob] = {}
+        self.holder: dict[str, str] = {}
         self.claimed: list[str] = []
         self.ended: dict[str, list[Ended]] = {}
         self.returned: list[str] = []
@@ -50,7 +51,7 @@ class ProtocolServer:
         self.left = asyncio.Event()
         self.fenced = False
         self.lose_answers = 0
-        self.newest_seq = 0
+        self.newest_seq: dict[str, int] = {}
         self._changed = asyncio.Condition()
         self._numbers = itertools.count(1)
         self._runner: web.AppRunner | None = None
@@ -115,7 +116,7 @@ class ProtocolServer:
         self.tokens.add(document.session_token)
         answer = RegisterResponse(
             workflow="7",
-            compute_node="n1",
+            compute_node=f"n{len(self.registrations)}",
             lease_seconds=self.lease_seconds,
             run_id=1,
             server_id=SERVER_ID,
@@ -132,30 +133,31 @@ class ProtocolServer:
         if self.fenced:
             body = {"error": True, "errorNum": 1, "errorMessage": "not yours", "code": 409, "type": "fenced"}
             return web.json_response(body, status=409)
-        self.newest_seq = max(self.newest_seq, sync.seq)
-        self._take_reports(sync)
+        node = request.match_info["node"]
+        self.newest_seq[node] = max(self.newest_seq.get(node, 0), sync.seq)
+        self._take_reports(node, sync)
         await self.wake()
         if self.lose_answers:
             self.lose_answers -= 1
             assert request.transport is not None
             request.transport.close()
-        answer = self._answer(sync)
+        answer = self._answer(node, sync)
         if not _has_report(sync) and not sync.leave and sync.wait and not answer.claims and not answer.orders:
-            answer = await self._wait(sync)
+            answer = await self._wait(node, sync)
         if sync.leave:
             self.left.set()
         await self.wake()
         return _json(answer)
 
-    async def _wait(self, sync: SyncRequest) -> SyncResponse:
+    async def _wait(self, node: str, sync: SyncRequest) -> SyncResponse:
         answer: SyncResponse | None = None
 
         def has_news() -> bool:
             nonlocal answer
-            if self.newest_seq > sync.seq:
+            if self.newest_seq[node] > sync.seq:
                 answer = self._response(sync)
                 return True
-            answer = self._answer(sync)
+            answer = self._answer(node, sync)
             return bool(answer.claims or answer.orders or answer.is_complete)
 
         try:
@@ -166,7 +168,7 @@ class ProtocolServer:
         assert answer is not None
         return answer
 
-    def _take_reports(self, sync: SyncRequest) -> None:
+    def _take_reports(self, node: str, sync: SyncRequest) -> None:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         for started in sync.started:
             self.started.setdefault(started.attempt_id, now)
@@ -184,16 +186,20 @@ class ProtocolServer:
             if over or order.id in sync.acknowledged_orders:
                 self.orders.remove(order)
         if sync.leave:
-            for job in self.outstanding.values():
-                self.ready.append(msgspec.structs.replace(job, attempt_id=f"{job.attempt_id}+"))
-            self.outstanding.clear()
+            for name in [name for name in self.outstanding if self.holder[name] == node]:
+                job = self.outstanding.pop(name)
+                self.ready.append(msgspec.structs.replace(job, attempt_id=f"{name}+"))
 
-    def _answer(self, sync: SyncRequest) -> SyncResponse:
+    def _answer(self, node: str, sync: SyncRequest) -> SyncResponse:
         answer = self._response(sync)
         known = {*sync.held, *sync.returned, *(ended.attempt_id for ended in sync.ended)}
         if not sync.leave:
-            answer.claims = [job for name, job in self.outstanding.items() if name not in known]
-        if sync.free is not None and sync.seq == self.newest_seq:
+            answer.claims = [
+                job
+                for name, job in self.outstanding.items()
+                if name not in known and self.holder[name] == node
+            ]
+        if sync.free is not None and sync.seq == self.newest_seq[node]:
             cpus, memory = sync.free.num_cpus, sync.free.memory_bytes
             most = len(self.ready) if sync.free.max_jobs is None else sync.free.max_jobs
             for job in list(self.ready):
@@ -205,6 +211,7 @@ class ProtocolServer:
                 cpus, memory, most = cpus - job.num_cpus, memory - job.memory_bytes, most - 1
                 self.ready.remove(job)
                 self.outstanding[job.attempt_id] = job
+                self.holder[job.attempt_id] = node
                 self.claimed.append(job.attempt_id)
                 answer.claims.append(job)
         answer.orders = list(self.orders)

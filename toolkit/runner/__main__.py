@@ -11,13 +11,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from lading.toolkit.errors import LadingError
+from lading.toolkit.errors import BadInput, LadingError
 from lading.toolkit.private_files import boot_id, process_start_ticks, read_private, write_private
 from lading.toolkit.runner.guardian import Guardian
 from lading.toolkit.runner.options import parse
 from lading.toolkit.runner.processes import ALLOCATION_MARK
 
 EXIT_BAD_INPUT: Final = 2
+NODE_FILE_TEXTS: Final = (
+    "url", "server_id", "token", "workflow", "tag", "output_directory", "working_directory",
+)  # fmt: skip
 EXIT_LOCKED: Final = 75
 """EX_TEMPFAIL: another runner of this allocation is alive."""
 
@@ -50,9 +53,14 @@ def allocation_mark(node_file: Path) -> str:
     job in which we were started belongs to that job: it would be killed together with ours.
     """
     try:
-        tag = str(json.loads(read_private(node_file)).get("tag", ""))
-    except (ValueError, AttributeError):
-        tag = ""
+        document = json.loads(read_private(node_file))
+    except ValueError as error:
+        raise BadInput(f"{node_file} is not a node file: {error}.") from None
+    for field in NODE_FILE_TEXTS:
+        value = document.get(field) if isinstance(document, dict) else None
+        if not isinstance(value, str):
+            raise BadInput(f"{node_file} is not a node file: {field!r} is {value!r}, accepted is a text.")
+    tag = document["tag"]
     inherited = os.environ.get(ALLOCATION_MARK, "")
     if tag and (inherited == tag or inherited.startswith(f"{tag}.")):
         return inherited
