@@ -13,7 +13,6 @@ from typing import Any
 
 import orjson
 
-from lading.api.context import Services
 from lading.api.services.blockers import add_blocks_edges, remove_blocks_edges
 from lading.api.services.documents.collections import (
     COMPUTE_NODE_STATS,
@@ -32,6 +31,7 @@ from lading.api.services.documents.reading import Paging, envelope, find_row
 from lading.api.services.identity import Principal
 from lading.api.services.job_documents import revision
 from lading.api.services.ledger import Ledger
+from lading.api.services.resources import Services
 from lading.api.services.workflows import Steps, find_workflow, lock_workflow, workflow_key
 from lading.api.storage.keys import check_key, is_integer_key, key_filter, take_ids
 from lading.api.storage.statements import Effects, Statement, UseCase

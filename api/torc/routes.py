@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from lading.api.routing import Route
-from lading.api.torc import documents, edges, jobs, workflows
+from lading.api.torc import actions, documents, edges, jobs, workflows
 
 ROUTES: tuple[Route, ...] = (
     *workflows.ROUTES,
     *jobs.ROUTES,
     *documents.ROUTES,
     *edges.ROUTES,
+    *actions.ROUTES,
 )

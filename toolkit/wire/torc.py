@@ -127,6 +127,10 @@ class WorkflowConfig(Document):
     """Lading's: what happens to a job over its memory."""
     on_suspend: Literal["wait", "requeue"] | None = None
     """Lading's: whether jobs of a suspended allocation wait or run elsewhere."""
+    working_directory: Text | None = None
+    """Where jobs run; ours."""
+    output_directory: Text | None = None
+    """Where jobs' output and runners' logs go; ours."""
 
 
 class AutoTuneStatus(Part):

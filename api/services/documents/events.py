@@ -8,7 +8,6 @@ from typing import Any
 
 import orjson
 
-from lading.api.context import Services
 from lading.api.services import events
 from lading.api.services.documents.collections import EVENTS, plain_key
 from lading.api.services.documents.reading import MAXIMUM_PAGE, Paging, envelope, find_row
@@ -16,6 +15,7 @@ from lading.api.services.documents.writing import IDENTITY, check_same_key, new_
 from lading.api.services.identity import Principal
 from lading.api.services.job_documents import revision
 from lading.api.services.jobs import check_revision
+from lading.api.services.resources import Services
 from lading.api.services.workflows import Steps, find_workflow, lock_workflow, workflow_key
 from lading.api.storage.statements import Effects, Statement, UseCase
 from lading.toolkit.errors import BadInput

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lading.api.context import Services
 from lading.api.services.documents.of_jobs import DEFAULT_REQUIREMENTS
 from lading.api.services.documents.rules import scheduler_row
 from lading.api.services.identity import Principal
+from lading.api.services.resources import Services
 from lading.api.services.workflows import find_workflow, workflow_key
 from lading.api.storage.keys import key_of
 from lading.api.storage.statements import Effects, Statement, UseCase

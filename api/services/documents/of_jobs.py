@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lading.api.context import Services
 from lading.api.services.documents.collections import (
     FILES,
     JOB_PROCESS_STATS,
@@ -21,6 +20,7 @@ from lading.api.services.edges import REQUIRES, edge_document_of, insert_stored_
 from lading.api.services.identity import Principal
 from lading.api.services.jobs import remove_jobs
 from lading.api.services.ledger import JOB_COLUMNS, Ledger
+from lading.api.services.resources import Services
 from lading.api.services.workflows import Steps, find_workflow, lock_workflow, workflow_key
 from lading.api.storage.keys import key_of
 from lading.api.storage.statements import Effects, Statement, UseCase

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lading.api.context import Services
 from lading.api.services.documents.collections import JOBS, Collection, plain_key
 from lading.api.services.identity import Principal
 from lading.api.services.job_documents import job_document
+from lading.api.services.resources import Services
 from lading.api.services.workflows import Steps, find_workflow, workflow_key
 from lading.api.storage.documents import Term, select_page
 from lading.api.storage.keys import key_filter

@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
-from lading.api.context import Services
 from lading.api.services.documents.reading import Paging, envelope, sort_terms
 from lading.api.services.documents.writing import IDENTITY, check_same_key
 from lading.api.services.identity import Principal, Scope
 from lading.api.services.job_documents import revision
 from lading.api.services.jobs import check_revision
+from lading.api.services.resources import Services
 from lading.api.services.specifications import insert_workflow
 from lading.api.services.workflows import Steps, find_workflow, lock_workflow, workflow_key
 from lading.api.storage import tables

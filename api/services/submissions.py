@@ -1,0 +1,553 @@
+"""The server's side of the submitter: what must be activated, what became of it.
+
+Everything is a row. A launch and its allocation rows are written in the transaction that decides on
+them, so a lost answer loses nothing: the submitter is told again what is not finished. One submitter
+at a time holds the lease of a (site, backend).
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from lading.api.services import nodes
+from lading.api.services.identity import Principal
+from lading.api.services.initialize import config_id
+from lading.api.services.ledger import Ledger, Steps
+from lading.api.services.workflows import lock_workflow, lock_workflow_id
+from lading.api.storage.keys import key_filter, key_of, take_ids
+from lading.api.storage.statements import Effects, Many, Statement, Work
+from lading.toolkit.domain import demand
+from lading.toolkit.domain.states import WORKFLOW_COMPLETE, Cause, JobStatus, LaunchState
+from lading.toolkit.domain.values import parse_memory
+from lading.toolkit.errors import BadInput, NotFound
+from lading.toolkit.wire.extensions import AllocationReport, Launch, LaunchReport, OpenAllocation
+
+LEASE_SECONDS = 30.0
+_KINDS = ("local", "slurm", "aws")
+_UNFINISHED = tuple(set(JobStatus) - WORKFLOW_COMPLETE)
+
+
+def new_tag() -> str:
+    """Name a launch: `lading-` and 22 characters of base32, which every batch system accepts."""
+    return "lading-" + base64.b32encode(secrets.token_bytes(14)).decode().lower()[:22]
+
+
+# ---- the submitter's lease ------------------------------------------------------------------
+
+
+def hold_lease(site: str, backends: Sequence[str], holder: str, now_ms: int, *, leave: bool) -> Work:
+    """Take or renew the lease of each backend at a site; return the holder if it is somebody else."""
+
+    def work(_effects: Effects) -> Steps:
+        if leave:
+            yield Statement("DELETE FROM submitter_lease WHERE holder = :holder", {"holder": holder})
+            return ""
+        other = ""
+        for backend in sorted(backends):
+            [row_id] = yield from take_ids(1)
+            taken = yield Statement(
+                "INSERT INTO submitter_lease (id, site, backend, holder, until_ms) "
+                "VALUES (:id, :site, :backend, :holder, :until) ON CONFLICT (site, backend) DO UPDATE "
+                "SET holder = excluded.holder, until_ms = excluded.until_ms "
+                "WHERE submitter_lease.holder = excluded.holder OR submitter_lease.until_ms < :now "
+                "RETURNING holder",
+                {
+                    "id": row_id,
+                    "site": site,
+                    "backend": backend,
+                    "holder": holder,
+                    "until": now_ms + int(1000 * LEASE_SECONDS),
+                    "now": now_ms,
+                },
+            )
+            if not taken:
+                rows = yield Statement(
+                    "SELECT holder FROM submitter_lease WHERE site = :site AND backend = :backend",
+                    {"site": site, "backend": backend},
+                )
+                other = rows[0]["holder"] if rows else "another submitter"
+        return other
+
+    return work
+
+
+# ---- what the submitter reports -------------------------------------------------------------
+
+
+def report_launch(report: LaunchReport, now_ms: int) -> Work:
+    """Store what became of one launch. A report that comes twice changes nothing the second time."""
+
+    def work(effects: Effects) -> Steps:
+        rows = yield Statement("SELECT workflow_id FROM launch WHERE tag = :tag", {"tag": report.tag})
+        workflow = (yield from lock_workflow_id(rows[0]["workflow_id"])) if rows else None
+        if workflow is None:
+            return
+        [launch] = yield Statement("SELECT * FROM launch WHERE tag = :tag", {"tag": report.tag})
+        if launch["state"] not in (LaunchState.STORED, LaunchState.SUBMITTING):
+            return
+        ledger = Ledger(workflow, now_ms, effects)
+        match report.kind:
+            case "begun":
+                yield Statement("UPDATE launch SET state = 'submitting' WHERE id = :id", {"id": launch["id"]})
+            case "retry":
+                yield Statement(
+                    "UPDATE launch SET error = :error, not_before_ms = :later WHERE id = :id",
+                    {
+                        "id": launch["id"],
+                        "error": report.error,
+                        "later": now_ms + int(1000 * max(0.0, report.retry_seconds)),
+                    },
+                )
+            case "submitted":
+                yield from _submitted(ledger, launch, report)
+            case "failed":
+                yield from _failed(ledger, launch, report)
+        yield from ledger.flush()
+
+    return work
+
+
+def _submitted(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
+    rows = yield Statement(
+        "SELECT id, row_index FROM scheduled_compute_node WHERE launch_id = :id ORDER BY row_index",
+        {"id": launch["id"]},
+    )
+    yield Many(
+        "UPDATE scheduled_compute_node SET scheduler_id = :external_id, rev = rev + 1, "
+        "status = CASE status WHEN 'uninitialized' THEN 'pending' ELSE status END WHERE id = :id",
+        [
+            {"id": row["id"], "external_id": report.external_ids[row["row_index"]]}
+            for row in rows
+            if row["row_index"] < len(report.external_ids)
+        ],
+    )
+    yield Statement(
+        "UPDATE launch SET state = 'submitted', error = NULL WHERE id = :id", {"id": launch["id"]}
+    )
+    ledger.add_event(
+        {
+            "category": "scheduler",
+            "type": "submit",
+            "num_jobs": len(report.external_ids),
+            "job_ids": list(report.external_ids),
+            "scheduler_config_id": launch["scheduler_config_id"],
+            "message": f"Asked for {len(report.external_ids)} allocations of {launch['scheduler_config_id']}",
+        }
+    )
+
+
+def _failed(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
+    """Permanently refused: the config is paused with the reason, and nothing of it is tried again."""
+    yield Statement(
+        "UPDATE launch SET state = 'failed', error = :error WHERE id = :id",
+        {"id": launch["id"], "error": report.error},
+    )
+    yield Statement(
+        "UPDATE scheduled_compute_node SET status = 'complete', reason = :error, ended_ms = :now, "
+        "rev = rev + 1 WHERE launch_id = :id AND status <> 'complete'",
+        {"id": launch["id"], "error": report.error, "now": ledger.now_ms},
+    )
+    yield Statement(
+        "UPDATE scheduler_config SET paused_reason = :error WHERE id = :id",
+        {"id": launch["scheduler_id"], "error": report.error},
+    )
+    ledger.add_event(
+        {
+            "category": "scheduler",
+            "type": "pause",
+            "scheduler_config_id": launch["scheduler_config_id"],
+            "message": f"{launch['scheduler_config_id']} is paused: {report.error}",
+        }
+    )
+
+
+def report_allocation(report: AllocationReport, now_ms: int) -> Work:
+    """Store what a backend says of an allocation; only a proof of death gives its jobs to others."""
+
+    def work(effects: Effects) -> Steps:
+        row_id = int(report.allocation) if report.allocation.isdigit() else -1
+        rows = yield Statement(
+            "SELECT workflow_id FROM scheduled_compute_node WHERE id = :id", {"id": row_id}
+        )
+        workflow = (yield from lock_workflow_id(rows[0]["workflow_id"])) if rows else None
+        if workflow is None:
+            return
+        [row] = yield Statement("SELECT * FROM scheduled_compute_node WHERE id = :id", {"id": row_id})
+        ledger = Ledger(workflow, now_ms, effects)
+        living = yield Statement(
+            "SELECT * FROM compute_node WHERE allocation_id = :id AND state IN ('active', 'silent')",
+            {"id": row_id},
+        )
+        if report.state == "ended":
+            yield from _ended(ledger, row, living, report)
+        elif row["status"] != "complete":
+            yield from _observed(row, living, report, now_ms)
+        yield from ledger.flush()
+
+    return work
+
+
+def _ended(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationReport) -> Steps:
+    reason = report.reason or "its allocation ended"
+    if living and not report.proof_of_death:
+        # The batch system's word alone: the node gets nothing new and is told to end; its jobs stay
+        # with it until it confirms or its lease ends.
+        for node in living:
+            yield Statement(
+                "UPDATE compute_node SET ending = TRUE, reason = :reason WHERE id = :id AND NOT ending",
+                {"id": node["id"], "reason": reason},
+            )
+            ledger.effects.nodes.add(node["id"])
+        return
+    for node in living:
+        yield from nodes.lose(ledger, node, Cause(report.cause or "infrastructure"), reason)
+    yield from nodes.complete_allocation(ledger, row["id"], reason, report.cause)
+
+
+def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms: int) -> Steps:
+    end_ms = row["end_ms"] if report.end_seconds is None else now_ms + int(1000 * report.end_seconds)
+    reason = report.reason or None
+    if (end_ms, reason) != (row["end_ms"], row["reason"]):
+        yield Statement(
+            "UPDATE scheduled_compute_node SET end_ms = :end_ms, reason = :reason WHERE id = :id",
+            {"id": row["id"], "end_ms": end_ms, "reason": reason},
+        )
+    frozen = report.state == "suspended"
+    for node in living:
+        if bool(node["frozen"]) != frozen:
+            # A suspended node cannot renew and does not run: its lease stands still with it.
+            yield Statement(
+                "UPDATE compute_node SET frozen = :frozen, lease_until_ms = :until WHERE id = :id",
+                {
+                    "id": node["id"],
+                    "frozen": frozen,
+                    "until": nodes.lease_until(now_ms, node["lease_seconds"]),
+                },
+            )
+
+
+# ---- what must be launched ------------------------------------------------------------------
+
+
+def workflows_with_demand(backends: Sequence[str]) -> Work:
+    """Return ids of workflows whose ready jobs may need an allocation, or whose pending ones may not."""
+
+    def work(_effects: Effects) -> Steps:
+        rows = yield Statement(
+            "SELECT DISTINCT w.id FROM workflow w JOIN scheduler_config c ON c.workflow_id = w.id "
+            "WHERE c.kind IN_LIST(:kinds) AND NOT w.is_archived AND w.run_id > 0 AND ("
+            "(NOT w.is_canceled AND w.n_ready + w.n_scheduled > 0) OR EXISTS (SELECT 1 FROM "
+            "scheduled_compute_node a WHERE a.workflow_id = w.id AND a.status IN ('uninitialized', "
+            "'pending') AND NOT a.cancel_requested)) ORDER BY w.id",
+            {"kinds": list(backends)},
+        )
+        return [row["id"] for row in rows]
+
+    return work
+
+
+def plan_launches(workflow_id: int, backends: Sequence[str], now_ms: int) -> Work:
+    """Write the launches that a workflow's ready jobs ask for, and their allocation rows."""
+
+    def work(effects: Effects) -> Steps:
+        row = yield from lock_workflow_id(workflow_id)
+        if row is None or row["run_id"] == 0:
+            return
+        ledger = Ledger(row, now_ms, effects)
+        if row["is_canceled"] or ledger.count(*_UNFINISHED) == 0:
+            # Active allocations leave by themselves; those that only wait in a queue are taken back.
+            yield from _take_back_launches(ledger)
+            return
+        yield from schedule_requested(ledger, write_launches=True)
+        yield from ledger.write_jobs()
+        work_classes, configs, opened = yield from demand_of(ledger)
+        usable = [config for config in configs if config.kind in backends]
+        rows = {found["config_id"]: found for found in (yield from _configs(ledger))}
+        for plan in demand.plan(work_classes, usable, opened):
+            yield from _write_launch(ledger, rows[plan.config_id], plan.count, {}, automatic=True)
+        yield from ledger.flush()
+
+    return work
+
+
+def _take_back_launches(ledger: Ledger) -> Steps:
+    """Nobody needs them any more: those whose call was never made are closed, the others canceled."""
+    parameters = {"id": ledger.workflow_id, "now": ledger.now_ms}
+    yield Statement(
+        "UPDATE scheduled_compute_node SET status = 'complete', reason = 'no job needs it any more', "
+        "ended_ms = :now, rev = rev + 1 WHERE workflow_id = :id AND status = 'uninitialized' "
+        "AND launch_id IN (SELECT id FROM launch WHERE workflow_id = :id AND state = 'stored')",
+        parameters,
+    )
+    yield Statement(
+        "UPDATE launch SET state = 'failed', error = 'no job needs it any more' "
+        "WHERE workflow_id = :id AND state = 'stored'",
+        {"id": ledger.workflow_id},
+    )
+    yield Statement(
+        "UPDATE scheduled_compute_node SET cancel_requested = TRUE WHERE workflow_id = :id "
+        "AND status IN ('uninitialized', 'pending')",
+        {"id": ledger.workflow_id},
+    )
+
+
+def schedule_requested(ledger: Ledger, *, write_launches: bool) -> Steps:
+    """Flip ready jobs with `schedule_compute_nodes` to scheduled; return their requests.
+
+    With `write_launches` (our submitter) each request also becomes a launch, once per (job, run_id);
+    without (torc's workers, who submit by themselves) the requests are only answered.
+    """
+    rows = yield Statement(
+        "SELECT * FROM job WHERE workflow_id = :id AND status = 'ready' "
+        "AND schedule_compute_nodes IS NOT NULL ORDER BY id",
+        {"id": ledger.workflow_id},
+    )
+    requests, honoured = [], []
+    configs = {found["config_id"]: found for found in (yield from _configs(ledger))} if rows else {}
+    for row, job in zip(rows, ledger.adopt(rows), strict=True):
+        request = orjson.loads(row["schedule_compute_nodes"])
+        requests.append(
+            {
+                "scheduler_id": request["scheduler_id"],
+                "num_jobs": request["num_jobs"],
+                "max_parallel_jobs": request.get("max_parallel_jobs"),
+                "start_one_worker_per_node": request.get("start_one_worker_per_node", False),
+            }
+        )
+        ledger.set_status(job, JobStatus.SCHEDULED)
+        if not write_launches or row["scheduled_run_id"] == ledger.run_id:
+            continue
+        honoured.append({"id": job.id, "run_id": ledger.run_id})
+        config = configs.get(request["scheduler_id"])
+        if config is not None and config["paused_reason"] is None:
+            parameters = {
+                name: requests[-1][name] for name in ("max_parallel_jobs", "start_one_worker_per_node")
+            }
+            yield from _write_launch(ledger, config, request["num_jobs"], parameters, automatic=False)
+    yield Many("UPDATE job SET scheduled_run_id = :run_id WHERE id = :id", honoured)
+    return requests
+
+
+def prepare_jobs_for_scheduling(principal: Principal, workflow: str, *, launch: bool, now_ms: int) -> Work:
+    """Do what torc's endpoint of that name does: flip and answer; `launch` also writes the launches."""
+
+    def work(effects: Effects) -> Steps:
+        row = yield from lock_workflow(principal, workflow)
+        if row["is_canceled"]:
+            return {"schedulers": []}
+        ledger = Ledger(row, now_ms, effects)
+        requests = yield from schedule_requested(ledger, write_launches=launch)
+        yield from ledger.flush()
+        return {"schedulers": requests}
+
+    return work
+
+
+def _configs(ledger: Ledger) -> Steps:
+    rows = yield Statement(
+        "SELECT * FROM scheduler_config WHERE workflow_id = :id ORDER BY id", {"id": ledger.workflow_id}
+    )
+    return [{**dict(row), "config_id": config_id(ledger.workflow_key, row)} for row in rows]
+
+
+def _write_launch(
+    ledger: Ledger, config: Mapping[str, Any], count: int, parameters: Mapping[str, Any], *, automatic: bool
+) -> Steps:
+    ids = yield from take_ids(count + 1)
+    yield Statement(
+        "INSERT INTO launch (id, tag, workflow_id, backend, scheduler_id, scheduler_config_id, count, "
+        "state, automatic, parameters, created_ms) VALUES (:id, :tag, :workflow_id, :backend, "
+        ":scheduler_id, :config_id, :count, 'stored', :automatic, :parameters, :now)",
+        {
+            "id": ids[0],
+            "tag": new_tag(),
+            "workflow_id": ledger.workflow_id,
+            "backend": config["kind"],
+            "scheduler_id": config["id"],
+            "config_id": config["config_id"],
+            "count": count,
+            "automatic": automatic,
+            "parameters": orjson.dumps(parameters).decode(),
+            "now": ledger.now_ms,
+        },
+    )
+    yield Many(
+        "INSERT INTO scheduled_compute_node (id, workflow_id, scheduler_config_id, status, launch_id, "
+        "row_index, created_ms) VALUES (:id, :workflow_id, :config_id, 'uninitialized', :launch, :index, :now)",
+        [
+            {
+                "id": row_id,
+                "workflow_id": ledger.workflow_id,
+                "config_id": config["config_id"],
+                "launch": ids[0],
+                "index": index,
+                "now": ledger.now_ms,
+            }
+            for index, row_id in enumerate(ids[1:])
+        ],
+    )
+    ledger.effects.demand = True
+
+
+def demand_of(ledger: Ledger) -> Steps:
+    """Return (ready work by class, configs, open allocations per config) for the planner."""
+    classes = yield Statement(
+        "SELECT * FROM request_class WHERE workflow_id = :id AND n_claimable > 0 ORDER BY id",
+        {"id": ledger.workflow_id},
+    )
+    running = yield Statement(
+        "SELECT request_class_id, count(*) AS number FROM job WHERE workflow_id = :id "
+        "AND status IN ('submitted', 'submitted_pending') GROUP BY request_class_id",
+        {"id": ledger.workflow_id},
+    )
+    busy = {row["request_class_id"]: row["number"] for row in running}
+    work_classes = [
+        demand.WorkClass(
+            count=row["n_claimable"],
+            num_cpus=row["num_cpus"],
+            memory_bytes=row["memory_bytes"],
+            num_gpus=row["num_gpus"],
+            num_nodes=row["num_nodes"],
+            runtime_seconds=row["runtime_seconds"],
+            scheduler_config_id=row["scheduler_config_id"] or None,
+            running=busy.get(row["id"], 0),
+        )
+        for row in classes
+    ]
+    configs = [_view(config) for config in (yield from _configs(ledger))]
+    opened = yield Statement(
+        "SELECT scheduler_config_id, count(*) AS total, "
+        "sum(CASE WHEN status = 'active' THEN 1 ELSE 0 END) AS active FROM scheduled_compute_node "
+        "WHERE workflow_id = :id AND status <> 'complete' GROUP BY scheduler_config_id",
+        {"id": ledger.workflow_id},
+    )
+    counts = {row["scheduler_config_id"]: demand.OpenCount(row["total"], row["active"]) for row in opened}
+    return work_classes, configs, counts
+
+
+def _view(config: Mapping[str, Any]) -> demand.ConfigView:
+    body = orjson.loads(config["body"])
+    shape = None
+    if config["kind"] == "local" and body.get("num_cpus"):
+        memory = parse_memory(body["memory"]) if body.get("memory") else 2**62
+        shape = demand.Shape(num_cpus=body["num_cpus"], memory_bytes=memory)
+    return demand.ConfigView(
+        id=config["config_id"],
+        kind=config["kind"],
+        shape=shape,
+        max_allocations=body.get("max_allocations"),
+        min_allocations=body.get("min_allocations") or 0,
+        paused=config["paused_reason"] or "",
+    )
+
+
+# ---- what the submitter is told -------------------------------------------------------------
+
+
+def open_work(backends: Sequence[str], now_ms: int) -> Work:
+    """Return every launch that is not finished and every allocation that is open, of those backends."""
+
+    def work(_effects: Effects) -> Steps:
+        rows = yield Statement(
+            "SELECT l.*, c.body, c.name AS config_name, w.key AS workflow_text_key, w.config AS workflow_config "
+            "FROM launch l JOIN workflow w ON w.id = l.workflow_id "
+            "LEFT JOIN scheduler_config c ON c.id = l.scheduler_id "
+            "WHERE l.backend IN_LIST(:backends) AND l.state IN ('stored', 'submitting') ORDER BY l.id",
+            {"backends": list(backends)},
+        )
+        members = yield Statement(
+            "SELECT id, key, launch_id FROM scheduled_compute_node WHERE launch_id IN_LIST(:ids) "
+            "ORDER BY launch_id, row_index",
+            {"ids": [row["id"] for row in rows]},
+        )
+        keys: dict[int, list[str]] = {}
+        for member in members:
+            keys.setdefault(member["launch_id"], []).append(key_of(member))
+        launches = [_launch(row, keys.get(row["id"], []), now_ms) for row in rows]
+        return launches, (yield from _open_allocations(backends))
+
+    return work
+
+
+def _launch(row: Any, allocations: list[str], now_ms: int) -> Launch:
+    config = orjson.loads(row["workflow_config"])
+    return Launch(
+        tag=row["tag"],
+        backend=row["backend"],
+        workflow=row["workflow_text_key"] or str(row["workflow_id"]),
+        config_id=row["scheduler_config_id"],
+        config={"name": row["config_name"], **orjson.loads(row["body"] or "{}")},
+        count=row["count"],
+        state=row["state"],
+        allocations=allocations,
+        parameters=orjson.loads(row["parameters"]),
+        working_directory=config.get("working_directory"),
+        output_directory=config.get("output_directory"),
+        not_before_seconds=max(0.0, (row["not_before_ms"] - now_ms) / 1000),
+    )
+
+
+def _open_allocations(backends: Sequence[str]) -> Steps:
+    rows = yield Statement(
+        "SELECT a.*, l.tag, l.backend, w.key AS workflow_text_key, c.body, c.name AS config_name, "
+        "(SELECT count(*) FROM compute_node n WHERE n.allocation_id = a.id "
+        "AND n.state IN ('active', 'silent') AND (n.state = 'silent' OR n.ending)) AS suspects "
+        "FROM scheduled_compute_node a JOIN launch l ON l.id = a.launch_id "
+        "JOIN workflow w ON w.id = a.workflow_id LEFT JOIN scheduler_config c ON c.id = l.scheduler_id "
+        "WHERE a.status <> 'complete' AND l.backend IN_LIST(:backends) ORDER BY a.id",
+        {"backends": list(backends)},
+    )
+    return [
+        OpenAllocation(
+            allocation=key_of(row),
+            workflow=row["workflow_text_key"] or str(row["workflow_id"]),
+            backend=row["backend"],
+            tag=row["tag"],
+            state=row["status"],
+            external_id=row["scheduler_id"] or "",
+            config={"name": row["config_name"], **orjson.loads(row["body"] or "{}")},
+            cancel=bool(row["cancel_requested"]),
+            suspect=row["suspects"] > 0,
+        )
+        for row in rows
+    ]
+
+
+def cancel_allocation(principal: Principal, workflow: str, key: str) -> Work:
+    """Ask for the end of an allocation: its runner reports and leaves, or it leaves the queue."""
+
+    def work(effects: Effects) -> Steps:
+        row = yield from lock_workflow(principal, workflow)
+        parameters: dict[str, Any] = {"workflow_id": row["id"]}
+        plain = key.removeprefix(f"scheduled_compute_nodes__{key_of(row)}/")
+        condition = key_filter(plain, parameters)
+        found = yield Statement(
+            f"SELECT * FROM scheduled_compute_node WHERE workflow_id = :workflow_id AND {condition}",
+            parameters,
+        )
+        if not found:
+            raise NotFound(f"no such allocation: {key}")
+        if found[0]["status"] == "complete":
+            raise BadInput(f"allocation {key} is over already: {found[0]['reason'] or 'complete'}")
+        yield Statement(
+            "UPDATE scheduled_compute_node SET cancel_requested = TRUE WHERE id = :id", {"id": found[0]["id"]}
+        )
+        living = yield Statement(
+            "SELECT id FROM compute_node WHERE allocation_id = :id AND state IN ('active', 'silent')",
+            {"id": found[0]["id"]},
+        )
+        # The runner hears it at once by its open call, whatever its batch system does with a signal.
+        yield Many(
+            "UPDATE compute_node SET ending = TRUE, reason = 'its allocation was canceled' WHERE id = :id",
+            [{"id": node["id"]} for node in living],
+        )
+        effects.nodes.update(node["id"] for node in living)
+        effects.demand = True
+        return {"message": f"allocation {key} is being ended"}
+
+    return work
