@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 from lading.api.services.ledger import COUNT_COLUMNS, Steps
@@ -108,7 +109,7 @@ def _attempts(jobs: Any, attempts: Any) -> Iterator[str]:
     for attempt in attempts:
         by_job[attempt["job_id"]].append(attempt)
     for job_id, own in by_job.items():
-        for earlier, later in zip(own, own[1:], strict=False):
+        for earlier, later in pairwise(own):
             if earlier["ended_ms"] is None or earlier["ended_ms"] > later["claimed_ms"]:
                 yield (
                     f"job {job_id}: attempt {later['run_id']}/{later['number']} was claimed before "

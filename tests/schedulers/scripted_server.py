@@ -82,6 +82,10 @@ class ScriptedServer:
         self.rows[allocation] = msgspec.structs.replace(self.rows[allocation], cancel=True)
         self.wake()
 
+    def forget_lease(self) -> None:
+        """Let the next submitter in at once, as if the lease had ended."""
+        self._lease_until = 0.0
+
     def launch_reports(self) -> list[LaunchReport]:
         return [report for request in self.requests for report in request.launches]
 
@@ -130,11 +134,11 @@ class ScriptedServer:
             elif report.kind == "failed":
                 self.errors.append(report.error)
                 del self.launches[report.tag]
-        for report in message.allocations:
-            if report.state == "ended" and report.allocation in self.rows:
-                assert report.proof_of_death
-                self.ended[report.allocation] = report.reason
-                del self.rows[report.allocation]
+        for seen in message.allocations:
+            if seen.state == "ended" and seen.allocation in self.rows:
+                assert seen.proof_of_death
+                self.ended[seen.allocation] = seen.reason
+                del self.rows[seen.allocation]
 
     async def _node_token(self, request: web.Request) -> web.Response:
         return _answer(NodeTokenResponse(token=f"for-{request.match_info['key']}", server_id="server-1"))

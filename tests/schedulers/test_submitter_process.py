@@ -170,7 +170,7 @@ async def test_killed_at_any_moment_never_starts_two_runners_of_a_tag(bench: Ben
         await asyncio.sleep(chance.choice([0.0, 0.0, 0.005, 0.02, 0.05, 0.1]))
         process.kill()
         await process.wait()
-        bench.server._lease_until = 0.0
+        bench.server.forget_lease()
         bench.kill_launched(chance)
     await bench.submitter()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -48,7 +49,9 @@ def new_state(holder: str = "me", seed: int = 0) -> SubmitterState:
     return SubmitterState(holder, {"local": 1.0}, random.Random(seed).random)
 
 
-def launch_of(tag: str = "t", state: str = "stored", count: int = 1, **more) -> Launch:
+def launch_of(
+    tag: str = "t", state: Literal["stored", "submitting"] = "stored", count: int = 1, **more
+) -> Launch:
     rows = [f"{tag}-row{index}" for index in range(count)]
     return Launch(
         tag=tag, backend="local", workflow="1", config_id="local_schedulers/2", config={}, count=count,
@@ -322,7 +325,7 @@ class Model:
     """A server, and a backend whose submit is not idempotent: each call that arrives launches."""
 
     chance: random.Random
-    stored: dict[str, str]
+    stored: dict[str, Literal["stored", "submitting", "submitted"]]
     launched: Counter[str] = field(default_factory=Counter)
     holder: str = ""
     lease_until: float = 0.0
@@ -339,9 +342,7 @@ class Model:
             elif report.kind == "submitted":
                 assert self.launched[report.tag] == 1
                 self.stored[report.tag] = "submitted"
-        open_launches = [
-            launch_of(tag, state) for tag, state in self.stored.items() if state in {"stored", "submitting"}
-        ]
+        open_launches = [launch_of(tag, state) for tag, state in self.stored.items() if state != "submitted"]
         return SubmitterSyncResponse(granted=True, lease_seconds=LEASE, launches=open_launches)
 
 
@@ -410,8 +411,10 @@ class Process:
             # Carried out; its answer is lost with the process or in a timeout.
             self.is_alive = model.chance.random() < 0.5
             return CallFailed(model.now, tag, FailureKind.TRANSIENT, "timed out")
-        kind = Found if isinstance(instruction, Find) else Submitted
-        return kind(model.now, tag, one(tag) if model.launched[tag] else ())
+        allocations = one(tag) if model.launched[tag] else ()
+        if isinstance(instruction, Find):
+            return Found(model.now, tag, allocations)
+        return Submitted(model.now, tag, allocations)
 
 
 @settings(max_examples=300, deadline=None)
