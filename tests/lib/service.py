@@ -11,8 +11,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from lading.api.context import Services
 from lading.api.server_process import Server, ServerOptions, serving
+from lading.api.services.resources import Services
 from lading.api.storage.unit_of_work import Database
 from lading.toolkit.clock import Clock
 
