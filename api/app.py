@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 from aiohttp import web
 
@@ -19,7 +16,7 @@ from lading.api.extensions.routes import ROUTES as EXTENSION_ROUTES
 from lading.api.middlewares import guarding_host, observing
 from lading.api.router import ROUTER, Router
 from lading.api.routing import Route
-from lading.api.services import idempotency
+from lading.api.services import sweeper
 from lading.api.services.identity import Principal
 from lading.api.services.resources import Services
 from lading.api.services.wakeups import Wakeups
@@ -27,19 +24,14 @@ from lading.api.state import STATE, ServerState
 from lading.api.storage.migrate import server_id
 from lading.api.storage.unit_of_work import Database
 from lading.api.torc.routes import ROUTES as TORC_ROUTES
-from lading.toolkit.clock import Clock, SystemClock, to_milliseconds
+from lading.toolkit.clock import Clock, SystemClock
 
 log = logging.getLogger("lading.api")
 
-# TEMPORARY until both modules stand: plain imports follow.
-sweeper: Any = (
-    import_module("lading.api.services.sweeper") if find_spec("lading.api.services.sweeper") else None
-)
 ROUTES: tuple[Route, ...] = (*TORC_ROUTES, *EXTENSION_ROUTES, *health.ROUTES, *openapi.ROUTES)
 
 SHUTDOWN_SECONDS = 15.0
 """How long requests that are being handled may take after the server was asked to stop."""
-_CLEANING_SECONDS = 3600.0
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
@@ -103,13 +95,10 @@ async def _stop(app: web.Application) -> None:
 
 def _background(services: Services, state: ServerState) -> Callable[[web.Application], AsyncIterator[None]]:
     async def context(_app: web.Application) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_keep(state, "cleaning", lambda: _clean(services)))]
-        if sweeper is not None:
-            tasks.append(asyncio.create_task(_keep(state, "sweeper", lambda: sweeper.run(services))))
+        task = asyncio.create_task(_keep(state, "sweeper", lambda: sweeper.run(services)))
         yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
     return context
 
@@ -131,9 +120,3 @@ async def _keep(state: ServerState, name: str, run: Callable[[], Awaitable[None]
         await asyncio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         state.degraded.pop(name, None)
-
-
-async def _clean(services: Services) -> None:
-    while True:
-        await idempotency.clean(services.database, to_milliseconds(services.clock.wall()))
-        await asyncio.sleep(_CLEANING_SECONDS)

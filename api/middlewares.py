@@ -52,6 +52,8 @@ _STATUS: tuple[tuple[type[LadingError], int], ...] = (
     (Unavailable, 503),
     (TransientError, 503),
 )
+CLIENT_GONE = 499
+"""In numbers and logs only: the client closed the connection and the handler was cancelled."""
 _RETRY_AFTER_SECONDS = "1"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UNKNOWN_PATH = "(unknown)"
@@ -93,7 +95,7 @@ def observing(metrics: Metrics) -> Middleware:
         request[REQUEST_ID] = request_id
         start = time.perf_counter()
         metrics.in_flight += 1
-        status = 499
+        status = CLIENT_GONE
         try:
             response = await _answer(request, handler, request_id)
             status = response.status
@@ -101,7 +103,6 @@ def observing(metrics: Metrics) -> Middleware:
                 response.headers["X-Request-Id"] = request_id
             return response
         finally:
-            # 499: the client went away and the handler was cancelled.
             metrics.in_flight -= 1
             seconds = time.perf_counter() - start
             path = request.get(ROUTE_PATH, _UNKNOWN_PATH)
@@ -196,7 +197,8 @@ def _violation(violation: Violation) -> dict[str, Any]:
 def _log_access(request: web.Request, path: str, status: int, seconds: float, request_id: str) -> None:
     # Thousands of answered reads and syncs a second are for the metrics; changes and faults are told.
     quiet = request.method in {"GET", "HEAD"} or path.endswith(HOT_SUFFIX)
-    level = logging.WARNING if status >= 500 else logging.DEBUG if quiet and status < 400 else logging.INFO
+    is_told = status >= 400 and status != CLIENT_GONE
+    level = logging.WARNING if status >= 500 else logging.INFO if is_told or not quiet else logging.DEBUG
     if not access_log.isEnabledFor(level):
         return
     access_log.log(

@@ -143,14 +143,30 @@ def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a model and add what it refers to."""
     if model is None or model is dict:
         return dict(_FREE_FORM)
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        schema = model.model_json_schema(by_alias=True, ref_template=_REFERENCE.replace("name", "model"))
-        schemas.update(schema.pop("$defs", {}))
-        schemas[model.__name__] = schema
-        return {"$ref": _REFERENCE.format(name=model.__name__)}
-    (schema,), components = msgspec.json.schema_components([model], ref_template=_REFERENCE)
+    if _is_pydantic(model):
+        return _pydantic_schema(model, schemas)
+
+    def of_foreign(kind: type) -> dict[str, Any]:
+        if _is_pydantic(kind):
+            return _pydantic_schema(kind, schemas)
+        raise NotImplementedError
+
+    (schema,), components = msgspec.json.schema_components(
+        [model], ref_template=_REFERENCE, schema_hook=of_foreign
+    )
     schemas.update(components)
     return schema
+
+
+def _is_pydantic(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)
+
+
+def _pydantic_schema(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
+    schema = model.model_json_schema(by_alias=True, ref_template=_REFERENCE.replace("name", "model"))
+    schemas.update(schema.pop("$defs", {}))
+    schemas[model.__name__] = schema
+    return {"$ref": _REFERENCE.format(name=model.__name__)}
 
 
 async def get_document(call: Call) -> dict[str, Any]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from lading.api.extensions import admin, events, tokens
+from lading.api.extensions.engine import ROUTES as ENGINE_ROUTES
 from lading.api.routing import ADMINISTRATORS, Query, Route
 from lading.api.services.identity import Scope
 from lading.toolkit.wire.extensions import NodeTokenResponse
 
-# TEMPORARY until the module stands: a plain import follows.
-ENGINE_ROUTES: tuple[Route, ...] = (
-    import_module("lading.api.extensions.engine").ROUTES if find_spec("lading.api.extensions.engine") else ()
-)
 _OWNERS = frozenset({Scope.USER, Scope.ADMIN})
 
 ROUTES: tuple[Route, ...] = (

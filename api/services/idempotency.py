@@ -16,7 +16,6 @@ from lading.api.services.identity import Principal, Scope
 from lading.api.services.workflows import Steps
 from lading.api.storage.keys import take_ids
 from lading.api.storage.statements import Effects, Statement, UseCase
-from lading.api.storage.unit_of_work import Database
 from lading.toolkit.errors import BadInput, Conflict
 
 KEPT_MS = 24 * 3600 * 1000
@@ -81,11 +80,6 @@ def forget_old(now_ms: int) -> Callable[[Effects], UseCase]:
         yield Statement("DELETE FROM idempotency WHERE created_ms <= :oldest", {"oldest": now_ms - KEPT_MS})
 
     return work
-
-
-async def clean(database: Database, now_ms: int) -> None:
-    """Remove the answers that nobody may ask for any more."""
-    await database.write(forget_old(now_ms))
 
 
 def _identity(principal: Principal) -> str:

@@ -84,7 +84,7 @@ async def test_what_failed_is_not_remembered(server: Service) -> None:
         await server.database.write(work)
     assert await number_of(server, "workflow") == 0
     assert (await create(server, "key"))["_key"]
-    await idempotency.clean(server.database, NOW + DAY)
+    await server.database.write(idempotency.forget_old(NOW + DAY))
     assert await number_of(server, "idempotency") == 0
 
 
