@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +15,12 @@ from lading.api.storage.keys import is_integer_key
 from lading.api.storage.orm import Orm
 from lading.api.storage.tables import Row
 
-KEY_COLUMN = "key"
+PIECE = 500
+"""Rows that are converted without a pause: some 30 ms; heartbeats of nodes must not wait longer."""
+
+Query = QuerySet[Any]
+Rows = list[dict[str, Any]]
+Encode = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 class Term(NamedTuple):
@@ -25,8 +31,8 @@ class Term(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PageOfRows:
-    rows: list[dict[str, Any]]
+class Page:
+    items: list[dict[str, Any]]
     total: int
     """Matches before paging."""
 
@@ -36,29 +42,54 @@ async def select_page(
     model: type[Row],
     filters: Mapping[str, Any],
     order: Sequence[Term],
+    encode: Encode,
     *,
     skip: int,
     limit: int,
     key: str | None = None,
-) -> PageOfRows:
-    """Return the rows that equal the filters, from `skip` on, at most `limit` of them.
+) -> Page:
+    """Return the rows that equal the filters, encoded, from `skip` on, at most `limit` of them.
 
     The order ends with the id, so that it is total; `key` selects by a document's key.
     """
 
-    async def select() -> PageOfRows:
+    async def select() -> Page:
         matching = model.filter(_key_condition(key), **filters)
-        rows: list[dict[str, Any]] = []
+        items: list[dict[str, Any]] = []
         if limit:
-            columns = list(model.columns())
-            sorted_rows = _sorted(matching, model, order, orm.dialect)
-            rows = [dict(row) for row in await sorted_rows.offset(skip).limit(limit).values(*columns)]
+            ordered = _sorted(matching, model, order, orm.dialect).offset(skip)
+            pieces = (
+                _in_one_query(ordered, model, limit) if order else _by_id(ordered, matching, model, limit)
+            )
+            async for rows in pieces:
+                items += [encode(row) for row in rows]
         # A page that is not full says the total itself.
-        if (rows or not skip) and len(rows) < limit:
-            return PageOfRows(rows, skip + len(rows))
-        return PageOfRows(rows, await matching.count())
+        if (items or not skip) and len(items) < limit:
+            return Page(items, skip + len(items))
+        return Page(items, await matching.count())
 
     return await orm.read(select)
+
+
+async def _by_id(first: Query, matching: Query, model: type[Row], limit: int) -> AsyncIterator[Rows]:
+    """Yield pieces in the order of ids: whoever waits for the event loop gets it between two of them."""
+    query, left = first, limit
+    while left:
+        size = min(left, PIECE)
+        rows = await query.limit(size).values(*model.columns())
+        yield rows
+        if len(rows) < size:
+            return
+        left -= size
+        query = matching.filter(id__gt=rows[-1]["id"]).order_by("id")
+
+
+async def _in_one_query(ordered: Query, model: type[Row], limit: int) -> AsyncIterator[Rows]:
+    """Yield pieces of a result that is sorted by something else, and would be sorted for each anew."""
+    rows = await ordered.limit(limit).values(*model.columns())
+    for start in range(0, len(rows), PIECE):
+        yield rows[start : start + PIECE]
+        await asyncio.sleep(0)
 
 
 def _key_condition(key: str | None) -> Q:
@@ -69,7 +100,7 @@ def _key_condition(key: str | None) -> Q:
     return Q(key=key) | Q(id=int(key), key__isnull=True)
 
 
-def _sorted(query: QuerySet[Any], model: type[Row], order: Sequence[Term], dialect: str) -> QuerySet[Any]:
+def _sorted(query: Query, model: type[Row], order: Sequence[Term], dialect: str) -> Query:
     terms: list[str] = []
     for number, (column, descending) in enumerate(order):
         minus = "-" if descending else ""

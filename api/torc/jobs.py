@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lading.api.context import Call
@@ -51,8 +52,7 @@ async def list_jobs(call: Call) -> Any:
 
 async def list_jobs_by_status(call: Call) -> Any:
     """Return a page of the jobs with a status."""
-    paging = paging_of(call)
-    paging = type(paging)(skip=paging.skip, limit=paging.limit, filters={"status": call.path["status"]})
+    paging = replace(paging_of(call), filters={"status": call.path["status"]})
     return await list_documents(call.services, call.principal, call.path["workflow"], JOBS, paging)
 
 

@@ -105,17 +105,18 @@ async def list_documents(
         return await _list_in_memory(services, row, collection, paging)
     filters = {name: value for name, value in paging.filters.items() if value is not None}
     key = filters.pop("_key", None)
+    name = workflow_key(row)
     page = await select_page(
         services.orm,
         collection.model,
         {"workflow_id": row["id"], **filters},
         sort_terms(paging, sortable(collection)),
+        lambda found: document_of(collection, found, name),
         skip=paging.skip,
         limit=paging.capped,
         key=key,
     )
-    name = workflow_key(row)
-    return envelope([document_of(collection, item, name) for item in page.rows], paging.skip, page.total)
+    return envelope(page.items, paging.skip, page.total)
 
 
 def document_of(collection: Collection, row: Any, workflow: str) -> dict[str, Any]:
@@ -157,16 +158,17 @@ async def _list_in_memory(
     services: Services, workflow: Any, collection: Collection, paging: Paging
 ) -> dict[str, Any]:
     """Page through scheduler configs: few, and most of their members are carried in one column."""
+    name = workflow_key(workflow)
     found = await select_page(
         services.orm,
         collection.model,
         {"workflow_id": workflow["id"], "kind": collection.kind},
         [],
+        lambda row: collection.document(row, name),
         skip=0,
         limit=MAXIMUM_PAGE,
     )
-    name = workflow_key(workflow)
-    documents = [collection.document(row, name) for row in found.rows]
+    documents = found.items
     for member, wanted in paging.filters.items():
         if wanted is not None:
             documents = [document for document in documents if document.get(member) == wanted]

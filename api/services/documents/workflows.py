@@ -98,10 +98,11 @@ async def list_workflows(services: Services, principal: Principal, paging: Pagin
         tables.Workflow,
         filters,
         sort_terms(paging, _SORTABLE),
+        workflow_document,
         skip=paging.skip,
         limit=paging.capped,
     )
-    return envelope([workflow_document(row) for row in page.rows], paging.skip, page.total)
+    return envelope(page.items, paging.skip, page.total)
 
 
 def add_workflow(principal: Principal, document: Mapping[str, Any], now_ms: int) -> Steps:
