@@ -37,14 +37,14 @@ docs: .venv/dev.installed
 
 wheel: .venv/dev.installed
 	rm -rf build dist
-	$(BIN)/python -m build --wheel --no-isolation
+	$(BIN)/python -m build --wheel --no-isolation --quiet
 
 lock: .venv/dev.installed
 	$(call compile,run,)
 	$(call compile,dev,--group dev --constraint requirements/run.lock)
 
 clean:
-	rm -rf .venv build dist output src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv build dist output *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 .venv/run.installed: requirements/run.lock pyproject.toml setup.py
 	$(call install,run)
