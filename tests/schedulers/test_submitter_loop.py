@@ -30,6 +30,7 @@ class SiteBackend:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.looks = 0
         self.launched: dict[str, Allocation] = {}
         self.troubles: list[Exception] = []
         self.lost: list[Exception] = []
@@ -56,6 +57,7 @@ class SiteBackend:
         return [self.launched[request.tag]] if request.tag in self.launched else []
 
     def observe(self, external_ids: Sequence[str]) -> Sequence[Observation]:
+        self.looks += 1
         if self.observe_trouble is not None:
             raise self.observe_trouble
         return [Observation(identity, ObservedState.PENDING, "Priority") for identity in external_ids]
@@ -121,7 +123,8 @@ async def test_refusal_is_reported_and_not_repeated(bench: Bench) -> None:
 async def test_reason_for_waiting_is_reported_once(bench: Bench) -> None:
     bench.server.launch("d")
     await until(lambda: any(request.allocations for request in bench.server.requests))
-    await asyncio.sleep(0.3)
+    looks = bench.backend.looks
+    await until(lambda: bench.backend.looks >= looks + 5)
     reports = [report for request in bench.server.requests for report in request.allocations]
     assert [(report.state, report.reason) for report in reports] == [("pending", "Priority")]
 
