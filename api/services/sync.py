@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import attempts, claims, nodes
+from lading.api.services import attempts, claims, dependents, nodes
 from lading.api.services.attempts import End
 from lading.api.services.ledger import Ledger, Steps
 from lading.api.services.workflows import lock_workflow_id
@@ -21,6 +21,7 @@ from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.clock import iso_utc
 from lading.toolkit.domain.packing import Offer, parse_sort_method
 from lading.toolkit.domain.states import (
+    ACTIVE,
     WORKFLOW_COMPLETE,
     AttemptState,
     Cause,
@@ -80,7 +81,9 @@ def _take_reports(ledger: Ledger, node: Any, request: SyncRequest, opened: dict[
     """Store starts, ends and returns; return the attempts whose end is (now or already) stored."""
     yield from _store_starts(ledger, node, request, opened)
     ends = [
-        _end(opened.pop(report.attempt_id), report) for report in request.ended if report.attempt_id in opened
+        _end(ledger, opened.pop(report.attempt_id), report)
+        for report in request.ended
+        if report.attempt_id in opened
     ]
     yield from attempts.end_attempts(ledger, ends, node["hostname"])
     yield from _take_back(ledger, request.returned, opened)
@@ -90,17 +93,18 @@ def _take_reports(ledger: Ledger, node: Any, request: SyncRequest, opened: dict[
 
 
 def _store_starts(ledger: Ledger, node: Any, request: SyncRequest, opened: dict[str, Any]) -> Steps:
+    # By id: a start that is named twice in one request is one start.
     begun = [
-        (opened[report.attempt_id], report)
-        for report in request.started
-        if report.attempt_id in opened and opened[report.attempt_id]["started_ms"] is None
+        (opened[attempt_id], report)
+        for attempt_id, report in {report.attempt_id: report for report in request.started}.items()
+        if attempt_id in opened and opened[attempt_id]["started_ms"] is None
     ]
     if not begun:
         return
     yield from ledger.load(row["job_id"] for row, _ in begun)
     updates = []
     for row, report in begun:
-        started_ms = max(row["claimed_ms"], ledger.now_ms - int(1000 * report.age_seconds))
+        started_ms = ledger.now_ms - int(1000 * _age(ledger, row, report.age_seconds))
         updates.append({"id": row["id"], "started_ms": started_ms, "pid": report.pid})
         opened[report.attempt_id] = {**dict(row), "started_ms": started_ms}
         job = ledger.jobs.get(row["job_id"])
@@ -116,7 +120,13 @@ def _store_starts(ledger: Ledger, node: Any, request: SyncRequest, opened: dict[
     )
 
 
-def _end(attempt: Any, report: Ended) -> End:
+def _age(ledger: Ledger, attempt: Any, seconds: float) -> float:
+    """Return a reported age, kept between now and the claim: a node's clock may have been stepped."""
+    since_claim = (ledger.now_ms - int(attempt["claimed_ms"])) / 1000
+    return max(0.0, min(seconds, since_claim))
+
+
+def _end(ledger: Ledger, attempt: Any, report: Ended) -> End:
     return End(
         attempt,
         Cause(report.cause),
@@ -124,7 +134,7 @@ def _end(attempt: Any, report: Ended) -> End:
         JobStatus(report.status),
         signal=report.signal,
         exec_seconds=max(0.0, report.exec_seconds),
-        age_seconds=max(0.0, report.age_seconds),
+        age_seconds=_age(ledger, attempt, report.age_seconds),
         started=report.started,
         usage=report.usage,
         file_times=report.file_times,
@@ -141,14 +151,21 @@ def _take_back(ledger: Ledger, returned: Sequence[str], opened: dict[str, Any]) 
     if not rows:
         return
     yield from ledger.load(row["job_id"] for row in rows)
+    canceled = []
     for row in rows:
         job = ledger.jobs.get(row["job_id"])
         if job is None or job.open_attempt != row["id"]:
             continue
         ledger.set_attempt(job, None)
-        if job.status in (JobStatus.SUBMITTED_PENDING, JobStatus.SUBMITTED):
-            canceled = bool(ledger.workflow["is_canceled"])
-            ledger.set_status(job, JobStatus.CANCELED if canceled else JobStatus.READY)
+        if row["state"] == AttemptState.REVOKING or job.status not in ACTIVE:
+            # Somebody took the job away meanwhile: what it is now is theirs to say.
+            continue
+        if ledger.workflow["is_canceled"]:
+            ledger.set_status(job, JobStatus.CANCELED)
+            canceled.append(job)
+        else:
+            ledger.set_status(job, JobStatus.READY)
+    yield from dependents.count_down(ledger, canceled)
     # A claim that never ran is no attempt: its row goes, and its number is used again.
     yield Many("DELETE FROM attempt WHERE id = :id", [{"id": row["id"]} for row in rows])
 
@@ -214,6 +231,8 @@ def _hand_over(
             free.num_nodes,
             free.time_limit_seconds,
             node["scheduler_config_id"],
+            free.job_num_cpus,
+            free.job_memory_bytes,
         )
         method = parse_sort_method(
             orjson.loads(ledger.workflow["config"]).get("prepare_jobs_sort_method", "gpus_runtime_memory")

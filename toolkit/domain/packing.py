@@ -53,6 +53,10 @@ class Offer:
     num_nodes: int = 1
     time_limit_seconds: float | None = None
     scheduler_config_id: str = ""
+    job_num_cpus: int | None = None
+    """The most that one job may ask for, where more is offered than the node has: a runner of very
+    short jobs claims some ahead and runs them one after the other. None: `num_cpus`."""
+    job_memory_bytes: int | None = None
 
     def fitting(self, request: RequestClass) -> int:
         """Return how many jobs of a class fit into what is left."""
@@ -76,10 +80,14 @@ class Offer:
 def refusals(request: RequestClass, offer: Offer) -> list[str]:
     """Say, as sentences, why a node with that offer may not run jobs of a class; none if it may."""
     reasons = []
-    if request.num_cpus > offer.num_cpus:
-        reasons.append(f"asks for {request.num_cpus} CPUs, {offer.num_cpus} are free")
-    if request.memory_bytes > offer.memory_bytes:
-        reasons.append(f"asks for {request.memory_bytes} bytes of memory, {offer.memory_bytes} are free")
+    cpus = offer.num_cpus if offer.job_num_cpus is None else min(offer.num_cpus, offer.job_num_cpus)
+    memory = offer.memory_bytes
+    if offer.job_memory_bytes is not None:
+        memory = min(memory, offer.job_memory_bytes)
+    if request.num_cpus > cpus:
+        reasons.append(f"asks for {request.num_cpus} CPUs, {cpus} are free")
+    if request.memory_bytes > memory:
+        reasons.append(f"asks for {request.memory_bytes} bytes of memory, {memory} are free")
     if request.num_gpus > offer.num_gpus:
         reasons.append(f"asks for {request.num_gpus} GPUs, {offer.num_gpus} are free")
     if request.num_nodes > offer.num_nodes:

@@ -14,7 +14,7 @@ from lading.toolkit.wire.extensions import Free
 SHORT_JOB_SECONDS = 0.05
 QUEUE_SECONDS = 0.2
 """Held work lasts about this long: what another node could have had is never late by more."""
-QUEUE_LIMIT = 64
+QUEUE_LIMIT = 256
 _WEIGHT = 0.2
 
 
