@@ -11,9 +11,6 @@ from lading.api.services import jobs
 from lading.api.services.documents import of_jobs
 from lading.api.services.documents.collections import JOBS
 from lading.api.services.documents.reading import get_document, list_documents
-from lading.api.services.ledger import Ledger
-from lading.api.services.workflows import Steps, lock_workflow
-from lading.api.storage.statements import Effects
 from lading.api.torc.answers import PAGE, SORTED_PAGE, now_ms, paging_of, write
 from lading.api.torc.documents import filters
 from lading.toolkit.wire import torc
@@ -24,25 +21,23 @@ _TAGS = ("jobs",)
 
 
 def _add(call: Call, documents: list[dict[str, Any]], path: str) -> Any:
-    def steps(effects: Effects) -> Steps:
-        owner = yield from lock_workflow(call.principal, call.path["workflow"])
-        ledger = Ledger(owner, now_ms(call), effects)
-        stored = yield from jobs.add_jobs(ledger, documents, path=path)
-        yield from ledger.flush()
-        return {"items": stored}
-
-    return write(call, steps)
+    return write(
+        call,
+        lambda effects: of_jobs.add_jobs(
+            call.principal, call.path["workflow"], documents, path, now_ms(call), effects
+        ),
+    )
 
 
 async def add_job(call: Call) -> Any:
     """Store one job; its relations become edges."""
-    answer = await _add(call, [call.body.filled()], "")
-    return answer["items"][0]
+    [job] = await _add(call, [call.body.filled()], "")
+    return job
 
 
 async def add_jobs(call: Call) -> Any:
     """Store many jobs, all or none."""
-    return await _add(call, [job.filled() for job in call.body.jobs], "jobs")
+    return {"items": await _add(call, [job.filled() for job in call.body.jobs], "jobs")}
 
 
 async def list_jobs(call: Call) -> Any:

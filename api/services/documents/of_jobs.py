@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lading.api.services import jobs
 from lading.api.services.documents.collections import (
     FILES,
     JOB_PROCESS_STATS,
@@ -18,7 +19,6 @@ from lading.api.services.documents.reading import MAXIMUM_PAGE, Paging, document
 from lading.api.services.documents.writing import insert_document
 from lading.api.services.edges import REQUIRES, edge_document_of, insert_stored_edge
 from lading.api.services.identity import Principal
-from lading.api.services.jobs import remove_jobs
 from lading.api.services.ledger import JOB_COLUMNS, Ledger
 from lading.api.services.resources import Services
 from lading.api.services.workflows import Steps, find_workflow, lock_workflow, workflow_key
@@ -224,6 +224,21 @@ async def list_downstream_jobs(
     return answer
 
 
+def add_jobs(
+    principal: Principal,
+    workflow: str,
+    documents: Sequence[Mapping[str, Any]],
+    path: str,
+    now_ms: int,
+    effects: Effects,
+) -> Steps:
+    """Store jobs, all or none; returns their documents. `path` names the list in error texts."""
+    ledger = Ledger((yield from lock_workflow(principal, workflow)), now_ms, effects)
+    stored = yield from jobs.add_jobs(ledger, documents, path=path)
+    yield from ledger.flush()
+    return stored
+
+
 def remove_job(principal: Principal, workflow: str, key: str, now_ms: int, effects: Effects) -> Steps:
     """Remove a job with its edges; returns its document as it was."""
     owner = yield from lock_workflow(principal, workflow)
@@ -245,10 +260,10 @@ def remove_all_jobs(principal: Principal, workflow: str, now_ms: int, effects: E
 
 
 def _remove(ledger: Ledger, rows: Any) -> Steps:
-    jobs = ledger.adopt(rows)
+    removed = ledger.adopt(rows)
     yield Statement(
         "UPDATE job_process_stats SET job_id = NULL WHERE job_id IN_LIST(:ids)",
-        {"ids": [job.id for job in jobs]},
+        {"ids": [job.id for job in removed]},
     )
-    yield from remove_jobs(ledger, jobs)
+    yield from jobs.remove_jobs(ledger, removed)
     yield from ledger.flush()
