@@ -11,6 +11,7 @@ import re
 import secrets
 import time
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -140,6 +141,7 @@ def host_name(host: str) -> str:
     return host.partition(":")[0].rstrip(".").lower()
 
 
+@lru_cache(maxsize=64)
 def _is_local(host: str) -> bool:
     name = host_name(host)
     if name in _LOCAL_NAMES:

@@ -246,3 +246,17 @@ async def test_streams_of_others_do_not_exist(server: Service) -> None:
     path = f"/workflows/{WORKFLOW}/events/stream"
     assert (await server.call("GET", path, token=bob["token"])).status == 404
     assert ANONYMOUS.may_see(WORKFLOW, "ana") is False
+
+
+async def test_twenty_posts_with_one_key_make_one_workflow(server: Service) -> None:
+    async def post(body: dict[str, Any], key: str) -> Any:
+        return await server.call("POST", "/workflows", json=body, headers={"Idempotency-Key": key})
+
+    answers = await asyncio.gather(*(post({"name": "w"}, "once") for _ in range(20)))
+    assert [answer.status for answer in answers] == [200] * 20
+    assert len({answer.content for answer in answers}) == 1
+    assert (await server.ok("GET", "/workflows"))["total_count"] == 1
+    other = await post({"name": "another"}, "once")
+    assert other.status == 409
+    assert "Idempotency-Key" in other.error
+    assert (await post({"name": "w"}, "a b")).status == 400
