@@ -74,7 +74,7 @@ class TableOutput:
         for column in columns:
             table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
         for row in rows:
-            table.add_row(*(_cell(column.value(row)) for column in columns))
+            table.add_row(*(_cell(column.value(row), is_row=True) for column in columns))
         if table.row_count:
             self._console.print(table)
         else:
@@ -219,6 +219,10 @@ def json_text(value: object, *, indent: int = 0) -> str:
     return (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode("utf-8")
 
 
-def _cell(value: object) -> Text:
+def _cell(value: object, *, is_row: bool = False) -> Text:
     text = clean(as_text(value))
+    first, _, rest = text.strip().partition("\n")
+    if is_row and rest:
+        # A script of fifty lines as a command would hide the other rows; JSON and CSV have it whole.
+        text = f"{first} …"
     return Text(text, style=_STATUS_STYLES.get(text, ""))

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from lading.toolkit.cli.output import Column, JsonOutput, TableOutput, clean, note
 from lading.toolkit.client.api import AsyncLading, Document
-from lading.toolkit.domain.states import JobStatus
+from lading.toolkit.domain.states import WORKFLOW_COMPLETE, JobStatus
 from lading.toolkit.wire.extensions import AttemptDocument
 
 TAIL_LINES: Final = 10
@@ -232,6 +232,9 @@ def _print_end(report: RunReport) -> None:
         parts.append(f"{len(report.failed)} failed ({names}{more})")
     if canceled:
         parts.append(f"{canceled} canceled")
+    unfinished = sum(job.status not in WORKFLOW_COMPLETE for job in report.jobs)
+    if unfinished:
+        parts.append(f"{unfinished} not finished")
     note("\n" + "; ".join(parts) + ".")
     if report.output is not None:
         note(f"Output of the jobs: {report.output / 'job-stdio'}")

@@ -21,7 +21,7 @@ from lading.toolkit.client.session import Patience
 from lading.toolkit.client.starting import start_here
 from lading.toolkit.client.target import Target
 from lading.toolkit.domain.states import AllocationState
-from lading.toolkit.errors import LadingError
+from lading.toolkit.errors import LadingError, NotFound
 
 T = TypeVar("T")
 
@@ -104,12 +104,16 @@ class _Run:
                 "Stopping: no job is started any more, running ones are told to end. Ctrl-C again kills them."
             )
         left = await self._leave(client, cancel=interrupted)
+        if interrupted:
+            # What is left must not go on beside the next run in this folder.
+            await self._cancel_quietly(client, self._workflow())
         if not left and self._interruptions.second.is_set():
             return RunEnd(None, interrupted=True)
         report = await gather_report(client, self._workflow(), output=self._folder.output)
         return RunEnd(report, interrupted)
 
     async def _start(self, client: AsyncLading) -> None:
+        await self._end_earlier_run(client)
         workflow = await client.create_workflow(
             self._plan.document, idempotency_key=secrets.token_urlsafe(24)
         )
@@ -117,6 +121,29 @@ class _Run:
         self._folder.remember(self._plan.database, self._key)
         await start_here(client, self._key, self._plan.directory)
         await self._submitter.start()
+
+    async def _end_earlier_run(self, client: AsyncLading) -> None:
+        """Cancel what a `lading run` that was killed left unfinished in this folder.
+
+        Its server ended with it; this one would take up its jobs beside those of the new run.
+        """
+        earlier = self._folder.recall()
+        if earlier is None or earlier.database != self._plan.database or not earlier.workflow:
+            return
+        try:
+            progress = await client.progress(earlier.workflow)
+        except NotFound:
+            return
+        if not progress.is_complete and not progress.is_canceled:
+            note(f"Workflow {earlier.workflow}, left unfinished in this folder, is canceled.")
+            await client.cancel_workflow(earlier.workflow)
+
+    async def _cancel_quietly(self, client: AsyncLading, workflow: str) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await client.cancel_workflow(workflow)
+        except (LadingError, TimeoutError) as error:
+            note(f"Workflow {workflow} could not be marked as canceled: {error}")
 
     async def _follow(self, client: AsyncLading) -> None:
         display = display_for(str(self._plan.document.get("name") or "workflow"))

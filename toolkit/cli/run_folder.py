@@ -63,6 +63,13 @@ class RunFolder:
         record = RunFile(database=database, workflow=workflow)
         write_private(self.private / RUN_FILE, msgspec.json.encode(record))
 
+    def recall(self) -> RunFile | None:
+        """Return what the last run in this folder noted."""
+        try:
+            return msgspec.json.decode((self.private / RUN_FILE).read_bytes(), type=RunFile)
+        except (OSError, msgspec.DecodeError):
+            return None
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Make the folder and keep a second `lading run` out of it as long as this one lives."""
