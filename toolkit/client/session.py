@@ -97,8 +97,6 @@ class Session:
         if self._client is not None:
             client, self._client = self._client, None
             await client.close()
-            # A TLS connection that was refused closes its socket one turn of the loop later.
-            await asyncio.sleep(0)
 
     async def fetch(self, call: Call, kind: type[T]) -> T:
         """Make a call and decode its answer."""

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,17 @@ from lading.toolkit.errors import BadInput, Unauthenticated, Unavailable
 from tests.unit.client.scripted_server import Answer, ScriptedServer
 
 ONCE = Patience(tries=1)
+
+
+@pytest.fixture(autouse=True)
+async def farewell() -> AsyncIterator[None]:
+    """Let TLS say good-bye: a refused connection closes its socket only after the other side did."""
+    yield
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(10):
+        # What stays is the loop's own pipe.
+        while len(loop._selector.get_map()) > 1:  # type: ignore[attr-defined]
+            await asyncio.sleep(0.001)
 
 
 @pytest.fixture
