@@ -20,7 +20,6 @@ from tortoise.exceptions import BaseORMException, DBConnectionError, Operational
 
 from lading.api.storage import tables
 from lading.api.storage.sqlite import BUSY_TIMEOUT_MS, SqliteDatabase
-from lading.api.storage.statements import Effects, Statement, UseCase
 from lading.api.storage.unit_of_work import DEADLINE_SECONDS, Database
 from lading.toolkit.errors import Unavailable
 
@@ -29,6 +28,7 @@ Read = Callable[[], Awaitable[Answer]]
 
 POOL_SIZE = 4
 _ENVIRONMENT = ("USE_TZ", "TIMEZONE")
+_WEATHER = ("locked", "busy", "disk", "unable to open")
 _GONE = (OSError, DBConnectionError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
 
@@ -71,6 +71,9 @@ class Orm:
         except asyncpg.QueryCanceledError as error:
             raise Unavailable(f"The database did not finish within {DEADLINE_SECONDS:.0f} s.") from error
         except OperationalError as error:
+            # Only what a later try may mend: a statement that is wrong is our bug, and a 500.
+            if not any(word in str(error) for word in _WEATHER):
+                raise
             raise Unavailable(f"The database did not answer: {error}.") from error
         except _GONE as error:
             raise Unavailable(f"The database cannot be reached: {error}.") from error
@@ -82,20 +85,21 @@ class Orm:
                 context.__enter__()
                 with _environment_kept():
                     try:
-                        await context.init(config=await self._config(), use_tz=True, timezone="UTC")
+                        await context.init(config=self._config(), use_tz=True, timezone="UTC")
                     except (OSError, asyncpg.PostgresError, BaseORMException) as error:
                         raise Unavailable(f"The database cannot be reached: {error}.") from error
                 self._context = context
             return self._context
 
-    async def _config(self) -> dict[str, Any]:
-        if isinstance(self._database, SqliteDatabase):
+    def _config(self) -> dict[str, Any]:
+        database = self._database
+        if isinstance(database, SqliteDatabase):
+            mode = "ro" if database.read_only else "rw"
             connection = {
-                "engine": "tortoise.backends.sqlite",
+                "engine": "lading.api.storage.orm_sqlite",
                 "credentials": {
-                    "file_path": str(self._database.path),
+                    "file_path": f"{database.path.absolute().as_uri()}?mode={mode}",
                     "busy_timeout": BUSY_TIMEOUT_MS,
-                    "journal_mode": await self._journal_mode(),
                     "cache_size": -16384,
                     "temp_store": "MEMORY",
                     "query_only": 1,
@@ -105,7 +109,7 @@ class Orm:
             connection = {
                 "engine": "lading.api.storage.orm_postgres",
                 "credentials": {
-                    "url": self._database.url,
+                    "url": database.url,
                     "deadline_ms": int(DEADLINE_SECONDS * 1000),
                     "minsize": 1,
                     "maxsize": POOL_SIZE,
@@ -115,16 +119,6 @@ class Orm:
             "connections": {"default": connection},
             "apps": {"lading": {"models": [tables.__name__], "default_connection": "default"}},
         }
-
-    async def _journal_mode(self) -> str:
-        """Ask for the file's own mode: Tortoise sets one always, and must not change the file's."""
-
-        def work(_effects: Effects) -> UseCase:
-            rows = yield Statement("PRAGMA journal_mode")
-            return rows[0]["journal_mode"]
-
-        mode: str = await self._database.read(work)
-        return mode
 
 
 @contextmanager

@@ -49,8 +49,8 @@ class Handlers:
         document = call.body.filled()
         return await write(
             call,
-            lambda _effects: add_document(
-                call.principal, call.path["workflow"], self._collection, document, now_ms(call)
+            lambda effects: add_document(
+                call.principal, call.path["workflow"], self._collection, document, now_ms(call), effects
             ),
         )
 
@@ -74,8 +74,8 @@ class Handlers:
         sent = call.body.sent()
         return await write(
             call,
-            lambda _effects: modify_document(
-                call.principal, call.path["workflow"], self._collection, call.path["key"], sent
+            lambda effects: modify_document(
+                call.principal, call.path["workflow"], self._collection, call.path["key"], sent, effects
             ),
         )
 

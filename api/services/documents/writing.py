@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services.documents.collections import Collection, plain_key
+from lading.api.services.documents.collections import SCHEDULED_COMPUTE_NODES, Collection, plain_key
 from lading.api.services.documents.reading import find_row
 from lading.api.services.documents.rules import check_references, check_removable, forget
 from lading.api.services.identity import Principal
@@ -22,10 +22,16 @@ IDENTITY = frozenset({"_key", "_id", "_rev", "_oldRev"})
 
 
 def add_document(
-    principal: Principal, workflow: str, collection: Collection, document: Mapping[str, Any], now_ms: int
+    principal: Principal,
+    workflow: str,
+    collection: Collection,
+    document: Mapping[str, Any],
+    now_ms: int,
+    effects: Effects,
 ) -> Steps:
     """Store a document; `_key` may be chosen, `_id` and `_rev` are the server's. Returns it as stored."""
     row = yield from lock_workflow(principal, workflow)
+    effects.demand = effects.demand or _steers_allocations(collection)
     return (yield from insert_document(row, collection, document, now_ms))
 
 
@@ -72,8 +78,18 @@ def check_same_key(document: Mapping[str, Any], key: str) -> None:
         raise BadInput(f"_key: {given!r} in the body is not the {key!r} of the path.")
 
 
+def _steers_allocations(collection: Collection) -> bool:
+    """Whether the submitter plans by these documents, and should look again when one changes."""
+    return collection.kind is not None or collection is SCHEDULED_COMPUTE_NODES
+
+
 def modify_document(
-    principal: Principal, workflow: str, collection: Collection, key: str, sent: Mapping[str, Any]
+    principal: Principal,
+    workflow: str,
+    collection: Collection,
+    key: str,
+    sent: Mapping[str, Any],
+    effects: Effects,
 ) -> Steps:
     """Patch a document: what is not sent stays, None clears. Without a change `_rev` stays too."""
     owner = yield from lock_workflow(principal, workflow)
@@ -84,6 +100,7 @@ def modify_document(
     changes = _changes(collection, row, sent)
     previous = revision(row["rev"])
     if changes:
+        effects.demand = effects.demand or _steers_allocations(collection)
         yield from check_references(owner, collection, {name: sent[name] for name in changes if name in sent})
         assignments = ", ".join(f"{column} = :{column}" for column in changes)
         rows = yield Statement(
@@ -122,6 +139,7 @@ def remove_document(
 ) -> Steps:
     """Remove a document with the edges that touch it; returns it as it was."""
     owner = yield from lock_workflow(principal, workflow)
+    effects.demand = effects.demand or _steers_allocations(collection)
     row = yield from find_row(owner, collection, key)
     yield from check_removable(owner, collection, row["id"], key_of(row))
     yield from forget(owner, collection, row["id"], now_ms, effects)
@@ -134,6 +152,7 @@ def remove_documents(
 ) -> Steps:
     """Remove all documents of a collection, or none when one of them must stay."""
     owner = yield from lock_workflow(principal, workflow)
+    effects.demand = effects.demand or _steers_allocations(collection)
     yield from check_removable(owner, collection, None, None)
     yield from forget(owner, collection, None, now_ms, effects)
     parameters: dict[str, Any] = {"workflow_id": owner["id"]}
