@@ -30,8 +30,10 @@ log = logging.getLogger("lading.api")
 
 ROUTES: tuple[Route, ...] = (*TORC_ROUTES, *EXTENSION_ROUTES, *health.ROUTES, *openapi.ROUTES)
 
-SHUTDOWN_SECONDS = 15.0
+GRACE_SECONDS = 2.0
 """How long requests that are being handled may take after the server was asked to stop."""
+SHUTDOWN_SECONDS = 5.0
+"""How long connections have to take their last answers."""
 _LONGEST_PAUSE_SECONDS = 30.0
 
 
@@ -80,17 +82,19 @@ def create_app(
     app[STATE] = state
     app[ROUTER] = router
     app[AUTHENTICATOR] = authenticator
-    app.router.add_route("*", "/{path:.*}", Dispatcher(router, services, authenticator, state).__call__)
-    app.on_shutdown.append(_stop)
+    dispatcher = Dispatcher(router, services, authenticator, state)
+    app.router.add_route("*", "/{path:.*}", dispatcher.__call__)
+
+    async def stop(_app: web.Application) -> None:
+        state.stopping.set()
+        # Whoever waits looks once more and answers if there is something to say.
+        services.wakeups.wake_all()
+        await dispatcher.end_all(GRACE_SECONDS)
+
+    app.on_shutdown.append(stop)
     if not services.read_only:
         app.cleanup_ctx.append(_background(services, state))
     return app
-
-
-async def _stop(app: web.Application) -> None:
-    """Let whoever waits answer now: nothing will happen here any more."""
-    app[STATE].stopping.set()
-    app[SERVICES].wakeups.wake_all()
 
 
 def _background(services: Services, state: ServerState) -> Callable[[web.Application], AsyncIterator[None]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,7 +15,7 @@ from pydantic import BaseModel
 from lading.api.auth import Authenticator
 from lading.api.context import Call
 from lading.api.decoding import decode_body, decode_query, read_body
-from lading.api.middlewares import ROUTE_PATH
+from lading.api.middlewares import ROUTE_PATH, STREAMING
 from lading.api.router import Router
 from lading.api.routing import Route
 from lading.api.services.idempotency import check_key
@@ -34,11 +36,47 @@ class Dispatcher:
         self._services = services
         self._authenticator = authenticator
         self._state = state
+        self._handling: set[asyncio.Task[Any]] = set()
+        self._ended: set[asyncio.Task[Any]] = set()
+        self._idle = asyncio.Event()
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         """Answer one request; every failure is an exception for the middlewares."""
         if self._state.stopping.is_set():
-            raise Unavailable("The server is stopping.")
+            raise _stopping()
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - aiohttp runs handlers in tasks
+        self._handling.add(task)
+        try:
+            return await self._answer(request)
+        except asyncio.CancelledError:
+            if task not in self._ended or STREAMING in request:
+                raise
+            task.uncancel()
+            raise _stopping() from None
+        finally:
+            self._handling.discard(task)
+            self._ended.discard(task)
+            if not self._handling:
+                self._idle.set()
+
+    async def end_all(self, grace: float) -> None:
+        """Let what is being handled finish within `grace` seconds, then answer the rest with 503.
+
+        Use cases go on to their end; only who waits for news or for a slow client's body is cut off.
+        """
+        if not self._handling:
+            return
+        # New requests are refused by now, so the set only shrinks. The tasks themselves cannot be
+        # awaited: a connection's outlives its requests.
+        self._idle.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), grace)
+        for task in self._handling:
+            self._ended.add(task)
+            task.cancel()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         target = request.raw_path
         route, path = self._router.resolve(request.method, target)
         request[ROUTE_PATH] = route.path
@@ -55,6 +93,10 @@ class Dispatcher:
         if route.creates:
             _add_idempotency(call, route, content)
         return encode(await route.handler(call))
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("The server is stopping.")
 
 
 def _add_idempotency(call: Call, route: Route, content: bytes) -> None:

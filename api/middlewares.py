@@ -42,6 +42,9 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 ROUTE_PATH: web.RequestKey[str] = web.RequestKey("route_path", str)
 """Path of the route with its parameters' names; set by the dispatcher."""
 
+STREAMING: web.RequestKey[bool] = web.RequestKey("streaming", bool)
+"""Set when the head of an answer has been sent: no other answer is possible from then on."""
+
 _STATUS: tuple[tuple[type[LadingError], int], ...] = (
     (BadInput, 400),
     (Unauthenticated, 401),
@@ -168,6 +171,9 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
             "A request failed unexpectedly.",
             extra={"request_id": request_id, "method": request.method, "path": request.get(ROUTE_PATH, "")},
         )
+        if STREAMING in request:
+            # Only closing the connection tells the client that this was not the end.
+            raise
         message = f"Internal Server Error (request {request_id}; the server's log has the reason)"
         return _json(500, _envelope(500, message, "internal"), {})
 

@@ -11,10 +11,10 @@ from aiohttp import web
 
 from lading.api.auth import AUTHENTICATOR
 from lading.api.context import Call
-from lading.api.middlewares import REQUEST_ID
+from lading.api.middlewares import REQUEST_ID, STREAMING
 from lading.api.services.streams import PAGE, EventPage, events_after
 from lading.api.state import STATE
-from lading.toolkit.errors import BadInput, NotFound, Unauthenticated
+from lading.toolkit.errors import BadInput, LadingError
 
 HEARTBEAT_SECONDS = 15.0
 _SEQUENCE = re.compile(r"[0-9]{1,18}")
@@ -36,10 +36,12 @@ async def stream(call: Call) -> web.StreamResponse:
         }
     )
     await response.prepare(call.request)
+    call.request[STREAMING] = True
     if call.request.method == "HEAD":
         return response
-    # A client that goes away ends the handler here; a workflow deleted or a token revoked, too.
-    with suppress(ConnectionError, NotFound, Unauthenticated):
+    # A client that goes away ends the stream here; so do a workflow that is deleted, a token that is
+    # revoked, and a database that does not answer: the client comes back with Last-Event-ID.
+    with suppress(ConnectionError, LadingError):
         await _send_all(call, response, page, sequence)
     return response
 

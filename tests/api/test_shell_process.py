@@ -8,10 +8,11 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import orjson
@@ -36,11 +37,17 @@ class Process:
             os.close(self.end_pipe)
             self.end_pipe = -1
 
-    def get(self, path: str) -> tuple[int, dict[str, object]]:
+    def get(self, path: str) -> dict[str, object]:
+        document: dict[str, object] = orjson.loads(self.read(path))
+        return document
+
+    def read(self, path: str) -> bytes:
         target = Target.from_server_file(self.folder / "server.json")
         request = Request(f"{self.url}{path}", headers={"Authorization": f"Bearer {target.token}"})
         with urlopen(request, timeout=20) as response:
-            return response.status, orjson.loads(response.read())
+            assert response.status == 200
+            content: bytes = response.read()
+            return content
 
 
 @contextmanager
@@ -75,7 +82,7 @@ def lading(*arguments: str) -> tuple[int, str, str]:
 def test_it_answers_once_it_says_so_and_leaves_private_files(tmp_path: Path) -> None:
     with server_process(tmp_path) as process:
         assert process.url.startswith("http://127.0.0.1:")
-        assert process.get("/ping")[0] == 200
+        assert process.read("/ping")
         names = {path.name for path in tmp_path.iterdir()} - {"log"}
         assert {"lading.db", "lading.db-wal", "lading.db-shm", "lading.db.lock"} <= names
         assert {"server.json", "token"} <= names
@@ -99,7 +106,7 @@ def test_every_end_gives_the_database_free(tmp_path: Path, way: str) -> None:
             process.child.send_signal(signal.SIGINT if way == "interrupt" else signal.SIGKILL)
         assert process.child.wait(20) == (-signal.SIGKILL if way == "killed" else 0)
     with server_process(tmp_path) as process:
-        assert process.get("/health")[1]["status"] == "ok"
+        assert process.get("/health")["status"] == "ok"
 
 
 def test_a_second_server_is_refused_by_name_and_a_reader_is_not(tmp_path: Path) -> None:
@@ -113,7 +120,7 @@ def test_a_second_server_is_refused_by_name_and_a_reader_is_not(tmp_path: Path) 
         assert f"process id {first.child.pid}" in told
         assert first.url in told
         with server_process(other, "--read-only", database=str(tmp_path / "lading.db")) as reader:
-            assert reader.get("/server")[1]["read_only"] is True
+            assert reader.get("/server")["read_only"] is True
             target = Target.from_server_file(other / "server.json")
             request = Request(
                 f"{reader.url}/tokens",
@@ -123,7 +130,7 @@ def test_a_second_server_is_refused_by_name_and_a_reader_is_not(tmp_path: Path) 
             )
             with pytest.raises(URLError, match="409"):
                 urlopen(request, timeout=20)
-        assert first.get("/health")[0] == 200
+        assert first.read("/health")
 
 
 @pytest.mark.parametrize(
@@ -247,3 +254,28 @@ def test_a_newer_database_is_refused_with_the_remedy(tmp_path: Path) -> None:
     code, out, _ = lading("db", "check", "--database", str(path))
     assert code == 1
     assert "install a newer one" in out
+
+
+def test_waiting_calls_do_not_hold_a_stop_up(tmp_path: Path) -> None:
+    with server_process(tmp_path) as process:
+        target = Target.from_server_file(tmp_path / "server.json")
+        headers = {"Authorization": f"Bearer {target.token}"}
+        made = Request(f"{process.url}/workflows", b'{"name": "w"}', headers, method="POST")
+        with urlopen(made, timeout=20) as response:
+            workflow = orjson.loads(response.read())["_key"]
+        stream = urlopen(
+            Request(f"{process.url}/workflows/{workflow}/events/stream", None, headers), timeout=30
+        )
+        assert stream.readline() == b": connected\n"
+        waiting = Request(f"{process.url}/workflows/{workflow}/progress?after=99&wait=25", None, headers)
+        with ThreadPoolExecutor(1) as executor:
+            answer = executor.submit(urlopen, waiting, timeout=30)
+            while b"lading_requests_in_flight 3" not in process.read("/metrics"):
+                pass
+            process.child.terminate()
+            assert process.child.wait(15) == 0
+            # Either the answer as it stands, or a word that it is worth coming back.
+            error = answer.exception(10)
+            assert error is None or (isinstance(error, HTTPError) and error.code == 503)
+        assert stream.read() is not None
+        stream.close()
