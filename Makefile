@@ -4,6 +4,7 @@
 #   make test    all tests; what this machine cannot run is skipped with its reason
 #   make lint    style, and the layers of docs/architecture.md
 #   make types   mypy, strict
+#   make bench   figures beside a baseline taken in the same run
 #   make docs    write the pages that are made from code
 #   make wheel   build the wheel into dist/
 #   make lock    bring requirements/*.lock up to what pyproject.toml asks for
@@ -15,7 +16,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 py
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: run test lint types docs wheel lock clean
+.PHONY: run test lint types bench docs wheel lock clean
 
 run: .venv/run.installed
 	$(BIN)/lading run docs/examples/diamond.yaml
@@ -31,6 +32,9 @@ lint: .venv/dev.installed
 types: .venv/dev.installed
 	$(BIN)/mypy
 	$(BIN)/mypy docs/states.py
+
+bench: .venv/dev.installed
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 docs: .venv/dev.installed
 	$(BIN)/python docs/states.py
