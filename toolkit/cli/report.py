@@ -100,8 +100,8 @@ async def gather_report(client: AsyncLading, workflow: str, *, output: Path | No
     return RunReport(workflow, str(document.get("name") or ""), run_id, jobs, output)
 
 
-def print_report(report: RunReport, style: str) -> None:
-    """Print the outcome: one JSON document, or a table and the failures."""
+def print_report(report: RunReport, style: str, again: str) -> None:
+    """Print the outcome: one JSON document, or a table and the failures; `again` is how to look once more."""
     if style == "json":
         JsonOutput().document(report_document(report))
         return
@@ -118,7 +118,7 @@ def print_report(report: RunReport, style: str) -> None:
     if _is_long(report):
         note(f"… and {len(report.jobs) - _MOST_ROWS} more jobs.")
     _print_failures(report.failed)
-    _print_end(report)
+    _print_end(report, again)
 
 
 def report_document(report: RunReport) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _print_failures(failed: Iterable[JobOutcome]) -> None:
         note(f"\n… and {len(jobs) - _MOST_FAILURES} more failed jobs.")
 
 
-def _print_end(report: RunReport) -> None:
+def _print_end(report: RunReport, again: str) -> None:
     canceled = report.counts.get(JobStatus.CANCELED, 0)
     fine = sum(job.is_fine for job in report.jobs)
     parts = [f"{fine} of {len(report.jobs)} jobs succeeded"]
@@ -238,4 +238,4 @@ def _print_end(report: RunReport) -> None:
     note("\n" + "; ".join(parts) + ".")
     if report.output is not None:
         note(f"Output of the jobs: {report.output / 'job-stdio'}")
-        note(f"Look again with: lading jobs list --output {report.output}")
+    note(f"Look again with: {again}")

@@ -17,7 +17,7 @@ _COLUMNS = [
     Column("run", "run_id", right=True),
     Column("status", "status"),
     Column("return code", "return_code", right=True),
-    Column("minutes", "exec_time_minutes", right=True),
+    Column("seconds", lambda row: 60.0 * float(row["exec_time_minutes"]), right=True),
     Column("completed", "completion_time"),
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,10 @@ def run(
     with folder.hold():
         end = asyncio.run(run_plan(RunPlan(document, folder, directory, place, fail_fast)))
     if end.report is not None:
-        print_report(end.report, style or _style(settings.output_format))
+        again = (
+            f"lading jobs list --workflow {end.report.workflow} --output {shlex.quote(str(folder.output))}"
+        )
+        print_report(end.report, style or _style(settings.output_format), again)
     if end.interrupted:
         note("Interrupted.")
         ctx.exit(_EXIT_INTERRUPTED)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,31 +73,39 @@ def submit_workflow(
         specification, session.settings.values, name=name, directory=directory, output=folder
     )
     target = session.target()
-    workflow, run_id = asyncio.run(_submit(target, document, directory, idempotency_key, start=not no_start))
-    key = str(workflow["_key"])
-    if not document.get("schedulers"):
-        note(
-            "The workflow names no scheduler; its jobs wait for nodes, such as one started with "
-            f"`lading node run --workflow {key}`."
-        )
+    submitted = asyncio.run(_submit(target, document, directory, idempotency_key, start=not no_start))
+    key = submitted.workflow
     if wait:
         note(f"Workflow {key} ({document['name']}) is started.")
         ctx.exit(wait_and_report(target, key, str(document["name"]), style or "table"))
-    answer = {"_key": key, "name": document["name"], "run_id": run_id, "num_jobs": len(specification.jobs)}
+    answer = {
+        "_key": key,
+        "name": document["name"],
+        "run_id": submitted.run_id,
+        "num_jobs": len(specification.jobs),
+    }
     done = "stored" if no_start else "started"
     session.output(style).done(f"Workflow {key} ({document['name']}) is {done}.", answer)
+    for reason in submitted.reasons:
+        note(f"Waiting: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted:
+    workflow: str
+    run_id: int = 0
+    reasons: Sequence[str] = ()
 
 
 async def _submit(
     target: Target, document: Mapping[str, Any], directory: Path, key: str | None, *, start: bool
-) -> tuple[Mapping[str, Any], int]:
+) -> _Submitted:
     async with AsyncLading(target) as client:
-        workflow = await client.create_workflow(document, idempotency_key=key)
-        workflow_key = str(workflow["_key"])
+        workflow = str((await client.create_workflow(document, idempotency_key=key))["_key"])
         if not start:
-            return workflow, 0
-        status = await client.workflow_status(workflow_key)
-        if key is not None and int(status["run_id"]) > 0:
-            # A repeated submission whose first try came through: starting again would be a new run.
-            return workflow, int(status["run_id"])
-        return workflow, await start_here(client, workflow_key, directory)
+            return _Submitted(workflow)
+        run_id = int((await client.workflow_status(workflow))["run_id"])
+        if key is None or run_id == 0:
+            # A repeated submission whose first try came through is not started again: it would be a new run.
+            run_id = await start_here(client, workflow, directory)
+        return _Submitted(workflow, run_id, (await client.progress(workflow)).reasons)

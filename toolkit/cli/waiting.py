@@ -19,7 +19,8 @@ _PATIENCE: Final = Patience(tries=60, first_ceiling=0.5, last_ceiling=10.0)
 def wait_and_report(target: Target, workflow: str, name: str, style: str) -> int:
     """Show progress until the workflow has ended, print its results, and return the exit code."""
     report = asyncio.run(_wait(target, workflow, name))
-    print_report(report, "json" if style == "json" else "table")
+    again = f"lading jobs list --workflow {workflow}"
+    print_report(report, "json" if style == "json" else "table", again)
     return 0 if report.is_success else 1
 
 

@@ -42,6 +42,7 @@ def script_start(server: ScriptedServer, *, run_id: int = 0) -> None:
     server.on("GET", "/workflows/7/required_existing_files", Answer({"files": []}))
     server.on("GET", "/workflows/7/files", Answer(page([])))
     server.on("POST", "/workflows/7/start", Answer({"run_id": 1}))
+    server.on("GET", "/workflows/7/progress", Answer(progress(reasons=["no allocation will come"])))
 
 
 @pytest.mark.parametrize("verb", ["run", "submit-workflow"])
@@ -113,6 +114,7 @@ def test_submit_posts_one_document_and_starts(lading: Invoke, server: ScriptedSe
     )
     result = lading("submit-workflow", "spec.yaml", "--name", "night", "--format", "json")
     assert result.exit_code == 0
+    assert result.stderr == "Waiting: no allocation will come\n"
     assert json.loads(result.stdout) == {"_key": "7", "name": "night", "run_id": 1, "num_jobs": 2}
     (post,) = server.calls("POST", "/workflow_specifications")
     assert post.headers["Idempotency-Key"]
