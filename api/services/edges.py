@@ -95,7 +95,7 @@ def edge_collection(name: str) -> EdgeCollection:
 # ---- reading ---------------------------------------------------------------------------------
 
 
-def _matching(edge: EdgeCollection) -> str:
+def matching(edge: EdgeCollection) -> str:
     """Return FROM and WHERE that find the edges; edges to rows that are gone are not there."""
     condition = " AND e.name = :edge" if edge.is_stored else ""
     if edge is EXECUTED:
@@ -107,7 +107,7 @@ def _matching(edge: EdgeCollection) -> str:
     )
 
 
-def _columns(edge: EdgeCollection) -> str:
+def columns(edge: EdgeCollection) -> str:
     key, data = ("e.key AS key", "e.data AS data") if edge.is_stored else ("NULL AS key", "NULL AS data")
     run_id = "e.run_id AS run_id" if edge is EXECUTED else "NULL AS run_id"
     kind = "t.kind AS to_kind" if len(edge.targets) > 1 else "NULL AS to_kind"
@@ -117,7 +117,7 @@ def _columns(edge: EdgeCollection) -> str:
     )
 
 
-def _parameters(workflow: Any, edge: EdgeCollection) -> dict[str, Any]:
+def parameters_of(workflow: Any, edge: EdgeCollection) -> dict[str, Any]:
     parameters: dict[str, Any] = {"workflow_id": workflow["id"]}
     if edge.is_stored:
         parameters["edge"] = edge.name
@@ -125,7 +125,7 @@ def _parameters(workflow: Any, edge: EdgeCollection) -> dict[str, Any]:
 
 
 def edge_document(edge: EdgeCollection, row: Any, workflow: str) -> dict[str, Any]:
-    """Encode a row that has `_columns`."""
+    """Encode a row that has `columns`."""
     key = row["key"] if row["key"] is not None else str(row["id"])
     from_key = row["from_key"] if row["from_key"] is not None else row["from_id"]
     to_key = row["to_key"] if row["to_key"] is not None else row["to_id"]
@@ -147,7 +147,7 @@ def edge_document(edge: EdgeCollection, row: Any, workflow: str) -> dict[str, An
 
 def _find(workflow: Any, edge: EdgeCollection, key: str) -> Steps:
     plain = plain_key(key, edge.name, workflow_key(workflow), "edge")
-    parameters = _parameters(workflow, edge)
+    parameters = parameters_of(workflow, edge)
     if edge.is_stored:
         condition = key_filter(plain, parameters, alias="e")
     elif is_integer_key(plain):
@@ -155,7 +155,7 @@ def _find(workflow: Any, edge: EdgeCollection, key: str) -> Steps:
         condition = "e.id = :id"
     else:
         raise NotFound(f"no such edge: {key}")
-    rows = yield Statement(f"SELECT {_columns(edge)} {_matching(edge)} AND {condition}", parameters)
+    rows = yield Statement(f"SELECT {columns(edge)} {matching(edge)} AND {condition}", parameters)
     if not rows:
         raise NotFound(f"no such edge: {key}")
     return rows[0]
@@ -163,8 +163,8 @@ def _find(workflow: Any, edge: EdgeCollection, key: str) -> Steps:
 
 def edge_document_of(workflow: Any, edge: EdgeCollection, row_id: int) -> Steps:
     """Return the document of the edge with that id."""
-    parameters = {**_parameters(workflow, edge), "id": row_id}
-    [row] = yield Statement(f"SELECT {_columns(edge)} {_matching(edge)} AND e.id = :id", parameters)
+    parameters = {**parameters_of(workflow, edge), "id": row_id}
+    [row] = yield Statement(f"SELECT {columns(edge)} {matching(edge)} AND e.id = :id", parameters)
     return edge_document(edge, row, workflow_key(workflow))
 
 
@@ -176,10 +176,10 @@ async def list_edges(
 
     def work(_effects: Effects) -> UseCase:
         owner = yield from find_workflow(principal, workflow)
-        parameters = _parameters(owner, edge)
-        counted = yield Statement(f"SELECT count(*) AS total {_matching(edge)}", parameters)
+        parameters = parameters_of(owner, edge)
+        counted = yield Statement(f"SELECT count(*) AS total {matching(edge)}", parameters)
         rows = yield Statement(
-            f"SELECT {_columns(edge)} {_matching(edge)} ORDER BY e.id LIMIT :limit OFFSET :skip",
+            f"SELECT {columns(edge)} {matching(edge)} ORDER BY e.id LIMIT :limit OFFSET :skip",
             {**parameters, "limit": paging.capped, "skip": paging.skip},
         )
         items = [edge_document(edge, row, workflow_key(owner)) for row in rows]
@@ -227,8 +227,8 @@ def add_edge(
             raise BadInput(f"{name}: its edges take no _key and no data; accepted are _from and _to.")
         return (yield from _set_foreign_key(owner, edge, source, target))
     rows = yield Statement(
-        f"SELECT {_columns(edge)} {_matching(edge)} AND e.from_id = :from_id AND e.to_id = :to_id",
-        {**_parameters(owner, edge), "from_id": source["id"], "to_id": target["id"]},
+        f"SELECT {columns(edge)} {matching(edge)} AND e.from_id = :from_id AND e.to_id = :to_id",
+        {**parameters_of(owner, edge), "from_id": source["id"], "to_id": target["id"]},
     )
     if rows:
         existing = edge_document(edge, rows[0], workflow_key(owner))
@@ -270,7 +270,7 @@ def _describe(workflow: Any, edge: EdgeCollection, row_id: int, key: str | None,
     """Give a new row the key and the data that its maker chose."""
     if key is not None:
         check_key(key)
-        parameters: dict[str, Any] = _parameters(workflow, edge)
+        parameters: dict[str, Any] = parameters_of(workflow, edge)
         condition = key_filter(key, parameters, alias="e")
         taken = yield Statement(
             f"SELECT e.id FROM edge e WHERE e.workflow_id = :workflow_id AND e.name = :edge AND {condition}",
@@ -340,7 +340,7 @@ def remove_edges(principal: Principal, workflow: str, name: str, now_ms: int, ef
     """Remove all edges of a collection."""
     edge = edge_collection(name)
     owner = yield from lock_workflow(principal, workflow)
-    parameters = _parameters(owner, edge)
+    parameters = parameters_of(owner, edge)
     if name == "blocks":
         rows = yield Statement(
             "SELECT from_id, to_id FROM edge WHERE workflow_id = :workflow_id AND name = :edge ORDER BY id",

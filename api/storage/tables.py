@@ -27,6 +27,11 @@ class Row(Model):
         """Return column -> field; the two are named alike everywhere."""
         return cls._meta.fields_map
 
+    @classmethod
+    def holds_text(cls, column: str) -> bool:
+        """Whether there is a column of that name and it is one of texts."""
+        return isinstance(cls.columns().get(column), TextField)
+
     class Meta:
         abstract = True
 

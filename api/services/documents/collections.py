@@ -77,6 +77,10 @@ class Collection:
         """Return the member of that name that has a column."""
         return next((member for member in self.members if member.name == name), None)
 
+    def holds_text(self, name: str) -> bool:
+        """Whether the column of that name is one of texts."""
+        return self.model.holds_text(name)
+
     def document(self, row: Any, workflow: str) -> dict[str, Any]:
         """Return a row as the document that clients see; what is absent is left out."""
         document: dict[str, Any] = {}

@@ -89,6 +89,18 @@ async def test_an_allocation_of_our_own_stays_until_it_is_over(workflow: Workflo
     await workflow.ok("DELETE", one)
 
 
+async def test_a_changed_config_wakes_the_submitter(workflow: Workflow) -> None:
+    wakeups = workflow.server.services.wakeups
+    config: dict[str, Any] = {}
+    for method in ("POST", "PUT", "DELETE"):
+        with wakeups.submitter() as woken:
+            path = "local_schedulers" if method == "POST" else f"local_schedulers/{config['_key']}"
+            body = None if method == "DELETE" else {**config, "max_allocations": len(config)}
+            config = await workflow.ok(method, path, json=body)
+            async with asyncio.timeout(10):
+                await woken.wait()
+
+
 async def test_a_reader_that_goes_away_blocks_nobody(workflow: Workflow) -> None:
     services = workflow.server.services
     principal = Principal("", Scope.ADMIN)
