@@ -22,6 +22,8 @@ from lading.toolkit.errors import Forbidden, Unauthenticated
 
 CACHE_SECONDS = 1.0
 """A revoked token may live so long on another server of the same database."""
+REGISTRATION = "register_compute_node"
+"""The one operation that the token of a node's file opens."""
 _MOST_CACHED = 10_000
 _READING = frozenset({"GET", "HEAD"})
 
@@ -66,7 +68,7 @@ class Authenticator:
         """Return who calls; raises Unauthenticated or Forbidden when this route is not for them."""
         if route.public:
             return ANONYMOUS
-        principal = self._everybody or await self.principal(request)
+        principal = await self.principal(request)
         if principal.scope not in route.scopes or (
             principal.scope is Scope.READ and request.method not in _READING
         ):
@@ -74,32 +76,52 @@ class Authenticator:
                 f"A token of scope {principal.scope} may not {request.method} {route.path}; "
                 f"accepted: {_accepted(route)}."
             )
+        if _is_of_node_file(principal) and route.operation_id != REGISTRATION:
+            raise Forbidden("The token of a node's file opens its registration and nothing else.")
         return principal
 
     async def principal(self, request: web.Request) -> Principal:
-        """Return the principal of the request's bearer token."""
+        """Return the principal of the request's bearer token. Raises Unauthenticated."""
         if self._everybody is not None:
-            return self._everybody
-        header = request.headers.get(hdrs.AUTHORIZATION, "")
-        kind, _, secret = header.partition(" ")
-        if kind.lower() != "bearer" or not secret:
+            # Who works as a node is still told by its session token: `sync` is of one node alone.
+            found = await self._find(request)
+            return found if found is not None and found.compute_node_id is not None else self._everybody
+        found = await self._find(request)
+        if found is not None:
+            return found
+        if _secret(request) is None:
             raise Unauthenticated("A token is needed: send the header `Authorization: Bearer lading_…`.")
-        digest = hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).hexdigest()
+        raise Unauthenticated("The token is unknown, expired or revoked.")
+
+    async def _find(self, request: web.Request) -> Principal | None:
+        secret = _secret(request)
+        if secret is None:
+            return None
+        digest = hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()
         now = self._clock.monotonic()
         cached = self._cache.get(digest)
         if cached is not None and now < cached[1]:
             return cached[0]
-        principal = self._fixed.get(digest) or await tokens.find(
+        found = self._fixed.get(digest) or await tokens.find(
             self._database, digest, to_milliseconds(self._clock.wall())
         )
-        if principal is None:
+        if found is None:
             self._cache.pop(digest, None)
-            raise Unauthenticated("The token is unknown, expired or revoked.")
+            return None
         if len(self._cache) >= _MOST_CACHED:
             self._cache.clear()
         # Counted from before the look: a revocation during it must not be outlived by a second.
-        self._cache[digest] = (principal, now + CACHE_SECONDS)
-        return principal
+        self._cache[digest] = (found, now + CACHE_SECONDS)
+        return found
+
+
+def _secret(request: web.Request) -> str | None:
+    kind, _, secret = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return secret.strip() or None if kind.lower() == "bearer" else None
+
+
+def _is_of_node_file(principal: Principal) -> bool:
+    return principal.allocation_id is not None and principal.compute_node_id is None
 
 
 AUTHENTICATOR: web.AppKey[Authenticator] = web.AppKey("authenticator", Authenticator)

@@ -26,6 +26,8 @@ from lading.toolkit.errors import BadInput, TooLarge, Violation
 DEEPEST = 64
 HOT_SUFFIX = "/sync"
 SMALLEST_INTEGER, LARGEST_INTEGER = -(2**63), 2**63 - 1
+PIECE_SECONDS = 60.0
+"""A client that sends nothing of its body for so long has lost its turn."""
 _IN_THREAD_FROM = 256 * KIBIBYTE
 """A larger body is decoded beside the event loop: heartbeats of nodes must not wait behind it."""
 _SUSPICIOUS = re.compile(rb"\\u0000|\d{19}")
@@ -43,11 +45,17 @@ async def read_body(request: web.Request, limit: int) -> bytes:
         return b""
     pieces = []
     size = 0
-    while piece := await request.content.readany():
-        size += len(piece)
-        if size > limit:
-            raise too_large(limit)
-        pieces.append(piece)
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(PIECE_SECONDS) as patience:
+            while piece := await request.content.readany():
+                size += len(piece)
+                if size > limit:
+                    raise too_large(limit)
+                pieces.append(piece)
+                patience.reschedule(loop.time() + PIECE_SECONDS)
+    except TimeoutError:
+        raise BadInput(f"Nothing more of the body came for {PIECE_SECONDS:.0f} s.") from None
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

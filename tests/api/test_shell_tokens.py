@@ -164,6 +164,9 @@ async def test_a_node_file_opens_its_row_until_that_is_complete(server: Service)
     assert found is not None
     assert found == Principal("ana", Scope.NODE, found.token_id, int(workflow), 6000)
     assert (await server.call("GET", "/server", token=made["token"])).status == 403
+    # The workflow's own documents are for the session token that registration gives.
+    answer = await server.call("GET", f"/workflows/{workflow}/jobs", token=made["token"])
+    assert answer.status == 403
     await execute(server, "UPDATE scheduled_compute_node SET status = 'complete' WHERE id = 6000")
     assert await tokens.find(server.database, tokens.hash_of(made["token"]), 1) is None
     assert (await server.call("POST", f"{path}/6000/node_token")).status == 409
@@ -188,3 +191,22 @@ async def test_with_auth_none_everybody_is_the_owner(tmp_path: Path) -> None:
         assert (await service.call("GET", "/server", token=None)).status == 200
         described = await service.ok("GET", "/server", token="whatever")
         assert [item["part"] for item in described["degraded"]] == ["authentication"]
+
+
+async def test_with_auth_none_a_node_is_still_told_by_its_session(tmp_path: Path) -> None:
+    async with running_service(ServerOptions(str(tmp_path / "db"), auth="none")) as service:
+        workflow = (await service.ok("POST", "/workflows", json={"name": "w"}, token=None))["_key"]
+        body = {
+            "registration_id": "r1",
+            "session_token": "s" * 43,
+            "hostname": "here",
+            "pid": 1,
+            "boot_id": "b",
+            "resources": {"num_cpus": 1, "memory_bytes": 2**30},
+        }
+        node = await service.ok(
+            "POST", f"/workflows/{workflow}/compute_nodes/register", json=body, token=None
+        )
+        path = f"/workflows/{workflow}/compute_nodes/{node['compute_node']}/sync"
+        assert (await service.call("POST", path, json={"seq": 1}, token=None)).status == 403
+        assert (await service.ok("POST", path, json={"seq": 1}, token="s" * 43))["seq"] == 1
