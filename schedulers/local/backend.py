@@ -24,6 +24,7 @@ from typing import Final
 from lading.schedulers.local.processes import (
     MARKER_VARIABLE,
     is_alive,
+    is_job,
     kill_marked,
     marked_processes,
     send_signal,
@@ -262,9 +263,10 @@ class LocalBackend:
             since = self._orphaned_since.setdefault(external_id, now)
             if not marked[marker]:
                 continue
-            if now - since < self._last_words_seconds:
+            if now - since < self._last_words_seconds and not all(map(is_job, marked[marker])):
                 # A runner that lost its guardian kills its jobs itself and delivers the results it
-                # still holds; killing it at first sight would make finished jobs run again.
+                # still holds; killing it at first sight would make finished jobs run again. Jobs that
+                # lost both are nobody's: they are ended before another runner may be given them.
                 reason = "its guardian is dead; the runner is given time to report"
                 dying[external_id] = Observation(external_id, ObservedState.ACTIVE, reason)
             else:

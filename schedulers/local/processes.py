@@ -19,6 +19,7 @@ from lading.toolkit.private_files import process_start_ticks
 
 MARKER_VARIABLE: Final = "LADING_ALLOCATION"
 _PREFIX: Final = MARKER_VARIABLE.encode() + b"="
+_JOB_PREFIX: Final = b"LADING_ATTEMPT_ID="
 _PROC: Final = Path("/proc")
 _RESCAN_SECONDS: Final = 0.05
 
@@ -81,6 +82,15 @@ def arguments_of(pid: int) -> list[str]:
     except OSError:
         return []
     return [os.fsdecode(part) for part in content.split(b"\0")[:-1]]
+
+
+def is_job(pid: int) -> bool:
+    """Say whether a marked process belongs to a job; guardian and runner do not. A gone one counts."""
+    try:
+        content = (_PROC / str(pid) / "environ").read_bytes()
+    except OSError:
+        return True
+    return any(item.startswith(_JOB_PREFIX) for item in content.split(b"\0"))
 
 
 def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

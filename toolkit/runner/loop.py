@@ -26,6 +26,7 @@ from lading.toolkit.runner.journal import Journal
 from lading.toolkit.runner.lease import Lease
 from lading.toolkit.runner.messages import Launch, RawEnd, Session
 from lading.toolkit.runner.monitor import Monitor
+from lading.toolkit.runner.orders import Orders
 from lading.toolkit.runner.registration import Registration
 from lading.toolkit.runner.spool import Spool, encode_record
 from lading.toolkit.runner.state import Policy, RunnerState
@@ -81,6 +82,7 @@ class Runner:
         self._pids: dict[str, tuple[int, float]] = {}
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._orders = Orders(channel, journal)
         self._timer: asyncio.TimerHandle | None = None
         self._exit: asyncio.Future[int] = self._loop.create_future()
         self._encoder = msgspec.json.Encoder()
@@ -118,6 +120,7 @@ class Runner:
             self._timer.cancel()
         for task in [*self._requests.values(), *self._tasks]:
             task.cancel()
+        self._orders.close()
         self._spool_thread.shutdown()
         self._spool.close()
         return code
@@ -213,7 +216,7 @@ class Runner:
             case events.LaunchJobs():
                 self._launch(instruction)
             case events.SignalJobs():
-                self._channel.send(
+                self._orders.give(
                     "kill",
                     attempts=instruction.attempts,
                     signal=instruction.number,
@@ -247,8 +250,10 @@ class Runner:
                 continue
             self._launches[launch["id"]] = launch
             launches.append(launch)
+        if any(assignment.job.number > 1 for assignment in instruction.assignments):
+            self._orders.sweep_first()
         if launches:
-            self._channel.send("launch", jobs=launches)
+            self._orders.give("launch", jobs=launches)
 
     def _renew(self, instruction: events.RenewLease) -> None:
         if self._session["url"] != self._connection.url:
