@@ -7,7 +7,7 @@ from typing import Any
 
 from lading.api.context import Call
 from lading.api.routing import MEBIBYTE, NODES, PEOPLE, Query, Route
-from lading.api.services import jobs, lifecycle, nodes, progress, submissions
+from lading.api.services import jobs, lifecycle, nodes, progress, restart, submissions
 from lading.api.services.identity import Scope
 from lading.api.services.sync import sync
 from lading.toolkit.clock import to_milliseconds
@@ -17,6 +17,8 @@ from lading.toolkit.wire.extensions import (
     Progress,
     RegisterRequest,
     RegisterResponse,
+    RestartRequest,
+    RestartResponse,
     StartRequest,
     SubmitterSyncRequest,
     SubmitterSyncResponse,
@@ -184,6 +186,25 @@ async def start_workflow(call: Call) -> Any:
     )
 
 
+async def restart_workflow(call: Call) -> Any:
+    """Restart; a dry run's transaction is taken back and only its answer comes out."""
+    request: RestartRequest = call.body or RestartRequest()
+    work = restart.restart(
+        call.principal,
+        call.path["workflow"],
+        file_times=request.file_times,
+        missing_files=request.missing_files,
+        only_uninitialized=request.only_uninitialized,
+        ignore_missing_data=request.ignore_missing_data,
+        dry_run=request.dry_run,
+        now_ms=_now(call),
+    )
+    try:
+        return await call.services.database.write(work)
+    except restart.DryRun as dry_run:
+        return dry_run.answer
+
+
 async def show_progress(call: Call) -> Progress:
     """Answer at once, or when the event sequence exceeds `after`."""
     work = progress.progress(call.principal, call.path["workflow"])
@@ -277,6 +298,11 @@ ROUTES: tuple[Route, ...] = (
         "POST", "/workflows/{workflow}/start", "start_workflow", start_workflow,
         "Run a workflow from its beginning: checks, resets, raises run_id, initialises.",
         body=StartRequest, scopes=_OWNERS, tags=("workflows",),
+    ),
+    Route(
+        "POST", "/workflows/{workflow}/restart", "restart_workflow", restart_workflow,
+        "Run again what is out of date or never ended; says what and why.",
+        body=RestartRequest, response=RestartResponse, scopes=_OWNERS, tags=("workflows",),
     ),
     Route(
         "GET", "/workflows/{workflow}/progress", "get_progress", show_progress,

@@ -14,12 +14,13 @@ from typing import Any
 import orjson
 
 from lading.api.services import dependents
+from lading.api.services.input_hashes import store_hashes
 from lading.api.services.ledger import JobState, Ledger, Steps
 from lading.api.storage.keys import is_integer_key, take_ids
 from lading.api.storage.statements import Many, Statement
 from lading.toolkit.clock import iso_utc
 from lading.toolkit.domain import retry
-from lading.toolkit.domain.states import AttemptState, Cause, JobStatus
+from lading.toolkit.domain.states import JOB_COMPLETE, AttemptState, Cause, JobStatus
 from lading.toolkit.wire.extensions import Usage
 
 _END_ATTEMPT = (
@@ -31,11 +32,16 @@ _END_ATTEMPT = (
 _INSERT_RESULT = (
     "INSERT INTO result (id, workflow_id, job_id, job_key, run_id, return_code, exec_time_minutes, "
     "completion_time, status) VALUES (:id, :workflow_id, :job_id, :job_key, :run_id, :return_code, "
-    ":exec_time_minutes, :completion_time, :status)"
+    ":exec_time_minutes, :completion_time, :status) "
+    # A job that was reset and ran again in the same run: its last result is the one that counts.
+    "ON CONFLICT (job_id, run_id) DO UPDATE SET rev = result.rev + 1, return_code = excluded.return_code, "
+    "exec_time_minutes = excluded.exec_time_minutes, completion_time = excluded.completion_time, "
+    "status = excluded.status"
 )
 _EARLIER = (
     "SELECT job_id, cause, count(*) AS number FROM attempt WHERE job_id IN_LIST(:ids) "
-    "AND run_id = :run_id AND state = 'ended' GROUP BY job_id, cause"
+    "AND run_id = :run_id AND state = 'ended' AND (cause <> 'exit' OR return_code <> 0) "
+    "GROUP BY job_id, cause"
 )
 _INSERT_STATISTICS = (
     "INSERT INTO job_process_stats (id, workflow_id, job_key, job_id, run_id, avg_cpu_percent, "
@@ -96,6 +102,7 @@ def end_attempts(ledger: Ledger, ends: Sequence[End], node_name: str) -> Steps:
     yield Many(_END_ATTEMPT, [_attempt_parameters(ledger, end) for end in ends])
     yield from _store_results(ledger, results)
     yield from _store_file_times(ledger, ends)
+    yield from store_hashes(ledger, finished)
     yield from dependents.settle(ledger, finished)
 
 
@@ -121,8 +128,7 @@ def _close(
             results.ends.append((end, job, JobStatus.CANCELED, end.return_code))
         return
     if end.started and attempt["started_ms"] is None:
-        began = ledger.now_ms - int(1000 * (end.age_seconds + end.exec_seconds))
-        ledger.add_event(start_event(job, node_name), began)
+        ledger.add_event(start_event(job, node_name), _began_ms(ledger, end))
     verdict = retry.decide(end.cause, end.return_code, end.status, earlier, job.retries)
     if isinstance(verdict, retry.Again) and not ledger.workflow["is_canceled"]:
         ledger.set_status(job, JobStatus.READY)
@@ -138,6 +144,21 @@ def _close(
         complete_event(job, node_name, verdict.status, verdict.return_code, end.message),
         ledger.now_ms - int(1000 * end.age_seconds),
     )
+
+
+def declare_end(ledger: Ledger, job: JobState, end: End, node_name: str) -> Steps:
+    """Store a client's word that a job is over, where there is no attempt that this could close."""
+    if job.status is JobStatus.CANCELED:
+        # It stays canceled; the result tells what the canceled process returned.
+        end.status = JobStatus.CANCELED
+    else:
+        if job.status in JOB_COMPLETE:
+            # Somebody declared it over before, and left the jobs behind it as they were.
+            yield from dependents.unsettle(ledger, [job])
+        ledger.set_status(job, end.status, return_code=end.return_code)
+        yield from dependents.settle(ledger, [job])
+    ledger.add_event(complete_event(job, node_name, end.status, end.return_code))
+    yield from _store_results(ledger, _Results([(end, job, end.status, end.return_code)]))
 
 
 def start_event(job: JobState, node_name: str) -> dict[str, Any]:
@@ -183,11 +204,17 @@ def _earlier_ends(ledger: Ledger, ends: Sequence[End]) -> Steps:
     return earlier
 
 
+def _began_ms(ledger: Ledger, end: End) -> int:
+    """Return when an attempt began whose start was never reported; never before its claim."""
+    began_ms = ledger.now_ms - int(1000 * (end.age_seconds + end.exec_seconds))
+    return max(int(end.attempt["claimed_ms"]), began_ms)
+
+
 def _attempt_parameters(ledger: Ledger, end: End) -> dict[str, Any]:
     ended_ms = ledger.now_ms - int(1000 * end.age_seconds)
     started_ms = end.attempt["started_ms"]
     if started_ms is None and end.started:
-        started_ms = max(end.attempt["claimed_ms"], ended_ms - int(1000 * end.exec_seconds))
+        started_ms = _began_ms(ledger, end)
     # Ages are measured on the node and rounded: an attempt must not end before it began.
     ended_ms = max(ended_ms, started_ms or end.attempt["claimed_ms"])
     return {

@@ -51,8 +51,9 @@ def remove_blocks_edges(ledger: Ledger, pairs: Sequence[tuple[int, int]]) -> Ste
     freed: Counter[int] = Counter()
     for blocker, blocked in pairs:
         job = ledger.jobs.get(blocker)
-        if job is not None and job.status not in JOB_COMPLETE:
-            freed[blocked] += 1
+        # An edge from a finished job held nobody up, but its removal may be what a job waits for that
+        # was blocked at the start because of how that one had ended.
+        freed[blocked] += job is not None and job.status not in JOB_COMPLETE
     for blocked, number in freed.items():
         job = ledger.jobs.get(blocked)
         if job is None:

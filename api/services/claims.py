@@ -79,7 +79,7 @@ def choose(
     wanted = candidates if jobs is None else min(candidates, jobs)
     chosen: list[Any] = []
     for group in groups_in_order(fitting, method):
-        if candidates <= 0 or len(chosen) >= wanted:
+        if candidates <= 0 or len(chosen) >= wanted or offer.num_cpus <= 0 or offer.memory_bytes <= 0:
             break
         if len(group) == 1:
             [request] = group

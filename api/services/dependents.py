@@ -12,16 +12,17 @@ from typing import Any
 
 from lading.api.services.ledger import QUALIFIED_JOB_COLUMNS, JobState, Ledger, Steps
 from lading.api.storage.statements import Statement
-from lading.toolkit.domain.states import JobStatus
+from lading.toolkit.domain.states import JOB_COMPLETE, JobStatus
 
 _DEPENDENTS = (
     f"SELECT e.from_id AS blocker_id, {QUALIFIED_JOB_COLUMNS} FROM edge e JOIN job j ON j.id = e.to_id "
     "WHERE e.workflow_id = :workflow_id AND e.name = 'blocks' AND e.from_id IN_LIST(:ids)"
 )
-_READY_BLOCKERS = (
+_WAITING_BLOCKERS = (
     f"SELECT DISTINCT {QUALIFIED_JOB_COLUMNS} FROM edge e JOIN job j ON j.id = e.from_id "
     "WHERE e.workflow_id = :workflow_id AND e.name = 'blocks' AND e.to_id IN_LIST(:ids) "
-    "AND j.status = 'ready'"
+    # Blocked in the table may be ready in the ledger: unblocked by this very transaction.
+    "AND j.status IN ('ready', 'blocked')"
 )
 
 
@@ -72,14 +73,14 @@ def count_down(ledger: Ledger, finished: Iterable[JobState]) -> Steps:
 
 
 def release(ledger: Ledger, removed: Iterable[JobState]) -> Steps:
-    """Let go of jobs behind unfinished ones that are about to be deleted."""
-    ids = [job.id for job in removed]
-    if not ids:
-        return
-    rows: Any = yield Statement(_DEPENDENTS, {"workflow_id": ledger.workflow_id, "ids": ids})
-    gone = set(ids)
-    for job in ledger.adopt(rows):
-        job.unfinished_blockers -= 1
+    """Let go of jobs behind those that are about to be deleted."""
+    gone = {job.id: job for job in removed}
+    rows: Any = yield Statement(_DEPENDENTS, {"workflow_id": ledger.workflow_id, "ids": list(gone)})
+    for row, job in zip(rows, ledger.adopt(rows), strict=True):
+        if gone[row["blocker_id"]].status not in JOB_COMPLETE:
+            job.unfinished_blockers -= 1
+    for row in rows:
+        job = ledger.jobs[row["id"]]
         if job.unfinished_blockers == 0 and job.status is JobStatus.BLOCKED and job.id not in gone:
             ledger.set_status(job, JobStatus.READY)
 
@@ -96,7 +97,7 @@ def _cancel_useless_blockers(ledger: Ledger, canceled: list[JobState]) -> Steps:
     if not canceled:
         return []
     rows = yield Statement(
-        _READY_BLOCKERS, {"workflow_id": ledger.workflow_id, "ids": [job.id for job in canceled]}
+        _WAITING_BLOCKERS, {"workflow_id": ledger.workflow_id, "ids": [job.id for job in canceled]}
     )
     candidates = {job.id: job for job in ledger.adopt(rows) if job.status is JobStatus.READY}
     if not candidates:

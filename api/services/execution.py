@@ -99,6 +99,7 @@ def start_job(
         if job.status is not JobStatus.SUBMITTED_PENDING:
             raise BadInput(f"job {key} is {job.status.value}; only a submitted_pending job can be started")
         _check_fence(row, stored, rev, run_id)
+        yield from _take_attempt(ledger, job, stored, compute_node)
         ledger.set_status(job, JobStatus.SUBMITTED)
         yield Statement(
             "UPDATE attempt SET state = 'running', compute_node_id = :node, started_ms = :now "
@@ -110,6 +111,18 @@ def start_job(
         return (yield from _document(ledger, job))
 
     return work
+
+
+def _take_attempt(ledger: Ledger, job: JobState, stored: Any, compute_node: Any) -> Steps:
+    """See to it that the job's open attempt may run on that node."""
+    if job.open_attempt is None:
+        # Somebody declared it submitted_pending: no claim has opened an attempt.
+        yield from claims.open_attempts(ledger, [stored], compute_node["id"])
+        return
+    [attempt] = yield Statement("SELECT * FROM attempt WHERE id = :id", {"id": job.open_attempt})
+    if attempt["compute_node_id"] not in (None, compute_node["id"]):
+        # Two nodes would run it: the other one's claim stands until it ends it.
+        raise Conflict(f"job {job.key} was claimed by compute node {attempt['compute_node_id']}")
 
 
 def complete_job(
@@ -158,15 +171,16 @@ def _complete(
     ledger: Ledger, job: JobState, compute_node: Any, status: JobStatus, result: Mapping[str, Any]
 ) -> Steps:
     """Close the open attempt, or open and close one for a worker that never claimed."""
-    if job.open_attempt is None:
-        yield from claims.open_attempts(
-            ledger, (yield Statement("SELECT * FROM job WHERE id = :id", {"id": job.id})), compute_node["id"]
+    if job.open_attempt is None and job.status not in JOB_COMPLETE:
+        rows = yield Statement("SELECT * FROM job WHERE id = :id", {"id": job.id})
+        yield from claims.open_attempts(ledger, rows, compute_node["id"])
+    attempt = None
+    if job.open_attempt is not None:
+        [attempt] = yield Statement(
+            "SELECT a.*, n.state AS node_state FROM attempt a "
+            "LEFT JOIN compute_node n ON n.id = a.compute_node_id WHERE a.id = :id",
+            {"id": job.open_attempt},
         )
-        if job.status in JOB_COMPLETE:
-            raise Conflict(f"job {job.key} is over already: {job.status.value}")
-    [attempt] = yield Statement("SELECT * FROM attempt WHERE id = :id", {"id": job.open_attempt})
-    if job.status is JobStatus.CANCELED:
-        attempt = {**dict(attempt), "state": "revoking"}
     end = End(
         attempt,
         Cause.CANCELED if status is JobStatus.CANCELED else Cause.EXIT,
@@ -174,8 +188,15 @@ def _complete(
         status,
         exec_seconds=60 * result["exec_time_minutes"],
         completion_time=result["completion_time"],
-        started=attempt["started_ms"] is not None,
+        started=attempt is not None and attempt["started_ms"] is not None,
     )
+    if attempt is None or attempt["node_state"] is not None:
+        # Over already, or a runner of ours holds it: only its own word ends that attempt.
+        yield from attempts.revoke(ledger, [job])
+        yield from attempts.declare_end(ledger, job, end, compute_node["hostname"])
+        return
+    if job.status is JobStatus.CANCELED:
+        end.attempt = {**dict(attempt), "state": "revoking"}
     # torc knows no retries by the server: a report of its clients is always the last word.
     job.retries = 0
     yield from attempts.end_attempts(ledger, [end], compute_node["hostname"])

@@ -32,11 +32,7 @@ _DERIVED_EDGES = (
 def initialize(ledger: Ledger, *, only_uninitialized: bool, clear_ephemeral: bool) -> Steps:
     """Do what torc's initialize_jobs does. Jobs that a node holds are left alone."""
     if clear_ephemeral:
-        yield Statement(
-            "UPDATE user_data SET data = '{}', rev = rev + 1 WHERE workflow_id = :workflow_id "
-            "AND is_ephemeral AND data IS NOT NULL AND data NOT IN ('{}', 'null')",
-            {"workflow_id": ledger.workflow_id},
-        )
+        yield from empty_ephemeral_data(ledger)
     yield from _derive_edges(ledger)
     jobs = {
         job.id: job
@@ -63,6 +59,15 @@ def initialize(ledger: Ledger, *, only_uninitialized: bool, clear_ephemeral: boo
             # A done job with an unfinished blocker is blocked again, and so is what stands behind it.
             unsettled += [jobs[following] for following in blocks.get(job.id, ()) if following in jobs]
     _recount(jobs, blocked_by)
+
+
+def empty_ephemeral_data(ledger: Ledger) -> Steps:
+    """Empty the user data that lives for one run; data that is empty already stays untouched."""
+    yield Statement(
+        "UPDATE user_data SET data = '{}', rev = rev + 1 WHERE workflow_id = :workflow_id "
+        "AND is_ephemeral AND data IS NOT NULL AND data NOT IN ('{}', 'null')",
+        {"workflow_id": ledger.workflow_id},
+    )
 
 
 def _derive_edges(ledger: Ledger) -> Steps:
@@ -167,8 +172,8 @@ def _copy_requirements(ledger: Ledger, jobs: dict[int, JobState]) -> Steps:
         asked = numbers.get(row["resource_requirements_id"])
         if asked is None:
             asked = tuple(row[column] for column in _CLASS_COLUMNS[:5])
-            if row["num_cpus"] == 0:
-                asked = (DEFAULT_CPUS, 0, DEFAULT_NODES, DEFAULT_MEMORY, DEFAULT_RUNTIME)
+        if asked[0] == 0:
+            asked = (DEFAULT_CPUS, 0, DEFAULT_NODES, DEFAULT_MEMORY, DEFAULT_RUNTIME)
         config = config_ids.get(row["scheduler_id"], row["scheduler_config_id"])
         wanted = (*asked, config, row["priority"])
         if wanted != tuple(row[column] for column in _CLASS_COLUMNS):

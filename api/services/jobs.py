@@ -21,7 +21,7 @@ from lading.api.services.ledger import JobState, Ledger, Steps
 from lading.api.services.workflows import lock_workflow
 from lading.api.storage.keys import chosen_id, is_integer_key, key_filter, key_of, take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
-from lading.toolkit.domain.states import ACTIVE, JOB_COMPLETE, JobStatus
+from lading.toolkit.domain.states import ACTIVE, CLAIMABLE, JOB_COMPLETE, JobStatus
 from lading.toolkit.errors import BadInput, Conflict, NotFound, Violation
 
 MANY_BLOCKERS = 1_000_000
@@ -30,7 +30,7 @@ _COLUMNS = (
     "id", "workflow_id", "key", "name", "command", "invocation_script", "status",
     "cancel_on_blocking_job_failure", "supports_termination", "schedule_compute_nodes",
     "resource_requirements_id", "scheduler_id", "priority", "retries", "env", "workdir", "stdout",
-    "resources", "time_request",
+    "resources", "time_request", "claimable",
 )  # fmt: skip
 INSERT_JOB = (
     f"INSERT INTO job ({', '.join(_COLUMNS)}) VALUES ({', '.join(':' + column for column in _COLUMNS)})"
@@ -124,6 +124,7 @@ def _job_parameters(workflow_id: int, job: NewJob, row_id: int, key: str | None)
         "stdout": job.stdout,
         "resources": _json(job.resources) if job.resources else None,
         "time_request": job.time_request,
+        "claimable": job.status in CLAIMABLE,
     }
 
 
@@ -377,6 +378,10 @@ def cancel_job(principal: Principal, workflow: str, key: str, now_ms: int) -> Wo
     return work
 
 
+_UNTOUCHED = frozenset({JobStatus.BLOCKED, JobStatus.UNINITIALIZED, JobStatus.DISABLED})
+"""Behind a job that is retried, these need no second look: they have not run."""
+
+
 def retry_job(principal: Principal, workflow: str, key: str, now_ms: int) -> Work:
     """Run a finished job again in the same run: its result of this run and what followed are undone."""
 
@@ -389,9 +394,7 @@ def retry_job(principal: Principal, workflow: str, key: str, now_ms: int) -> Wor
         if row["is_canceled"] or row["is_archived"]:
             state = "canceled" if row["is_canceled"] else "archived"
             raise BadInput(f"workflow {workflow} is {state}; its jobs do not run")
-        behind = [
-            other for other in (yield from downstream(ledger, [job])) if other.status is not JobStatus.BLOCKED
-        ]
+        behind = [other for other in (yield from downstream(ledger, [job])) if other.status not in _UNTOUCHED]
         again = [job, *behind]
         yield from reset_jobs(ledger, again)
         yield Many(
@@ -429,9 +432,8 @@ def remove_jobs(ledger: Ledger, jobs: Sequence[JobState]) -> Steps:
         return
     yield from attempts.revoke(ledger, jobs)
     ids = [job.id for job in jobs]
-    unfinished = [job for job in jobs if job.status not in JOB_COMPLETE]
     # Jobs behind a deleted one no longer wait for it.
-    yield from dependents.release(ledger, unfinished)
+    yield from dependents.release(ledger, jobs)
     for job in jobs:
         ledger.count_removed(job)
     yield Statement(

@@ -11,7 +11,7 @@ from lading.api.services.initialize import all_jobs, downstream, initialize, res
 from lading.api.services.ledger import COUNT_COLUMNS, Ledger, Steps
 from lading.api.services.specifications import AUTO_TUNE_OFF
 from lading.api.services.workflows import lock_workflow
-from lading.api.storage.keys import is_integer_key
+from lading.api.storage.keys import is_integer_key, key_of
 from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.domain.states import ACTIVE, WORKFLOW_COMPLETE, JobStatus
 from lading.toolkit.errors import BadInput
@@ -22,6 +22,40 @@ _OPEN_ATTEMPTS = "SELECT count(*) AS number FROM attempt WHERE workflow_id = :id
 def refuse_archived(workflow: Any, name: str) -> None:
     if workflow["is_archived"]:
         raise BadInput(f"workflow {name} is archived; unarchive it first (is_archived: false)")
+
+
+def refuse_running(ledger: Ledger, name: str) -> Steps:
+    """Refuse while a job runs, or while one that was taken away may still run."""
+    active = ledger.count(*ACTIVE)
+    opened = (yield Statement(_OPEN_ATTEMPTS, {"id": ledger.workflow_id}))[0]["number"]
+    if active or opened:
+        raise BadInput(
+            f"workflow {name} has {max(active, opened)} jobs that run or are being ended; "
+            "wait for them or cancel the workflow first"
+        )
+
+
+def refuse_missing(files: Sequence[str]) -> None:
+    """Refuse when input files that nobody produces were not found."""
+    if files:
+        raise BadInput(
+            f"required input files do not exist: {', '.join(files[:20])}"
+            f"{' …' if len(files) > 20 else ''}; create them or use --ignore-missing-data"
+        )
+
+
+def refuse_missing_data(ledger: Ledger) -> Steps:
+    """Refuse when user data that no job stores is empty though a job consumes it."""
+    rows = yield Statement(
+        "SELECT DISTINCT u.id, u.key, u.name FROM edge e JOIN user_data u ON u.id = e.to_id "
+        "WHERE e.workflow_id = :id AND e.name = 'consumes' AND u.data = '{}' AND NOT EXISTS "
+        "(SELECT 1 FROM edge s WHERE s.workflow_id = e.workflow_id AND s.name = 'stores' "
+        "AND s.to_id = u.id) ORDER BY u.id LIMIT 20",
+        {"id": ledger.workflow_id},
+    )
+    if rows:
+        names = ", ".join(row["name"] or key_of(row) for row in rows)
+        raise BadInput(f"required user data is empty: {names}; store it or use --ignore-missing-data")
 
 
 def initialize_jobs(
@@ -60,23 +94,14 @@ def start(
         row = yield from lock_workflow(principal, workflow)
         refuse_archived(row, workflow)
         ledger = Ledger(row, now_ms, effects)
-        active = ledger.count(*ACTIVE)
-        opened = (yield Statement(_OPEN_ATTEMPTS, {"id": row["id"]}))[0]["number"]
-        if active or opened:
-            raise BadInput(
-                f"workflow {workflow} has {max(active, opened)} jobs that run or are being ended; "
-                "wait for them or cancel the workflow first"
-            )
-        if missing_files and not ignore_missing_data:
-            raise BadInput(
-                f"required input files do not exist: {', '.join(missing_files[:20])}"
-                f"{' …' if len(missing_files) > 20 else ''}; create them or use --ignore-missing-data"
-            )
+        yield from refuse_running(ledger, workflow)
+        if not ignore_missing_data:
+            refuse_missing(missing_files)
+            yield from refuse_missing_data(ledger)
         yield from _store_times(ledger, file_times)
         yield from reset_jobs(ledger, (yield from all_jobs(ledger)))
         ledger.columns.update(reset_columns(row))
         ledger.columns["run_id"] = row["run_id"] + 1
-        ledger.columns["num_failed"] = 0
         yield from ledger.write_jobs()
         yield from initialize(ledger, only_uninitialized=False, clear_ephemeral=True)
         ledger.add_event(

@@ -20,7 +20,7 @@ from lading.api.storage.keys import key_filter, key_of, take_ids
 from lading.api.storage.statements import Effects, Statement, Work
 from lading.toolkit.clock import iso_utc
 from lading.toolkit.domain.states import AllocationState, Cause, JobStatus, NodeState
-from lading.toolkit.errors import BadInput, Fenced, Forbidden, NotFound
+from lading.toolkit.errors import BadInput, Conflict, Fenced, Forbidden, NotFound
 from lading.toolkit.wire.extensions import RegisterRequest, RegisterResponse
 
 LEASE_FLOOR_SECONDS = 5.0
@@ -69,6 +69,8 @@ def register(
             "SELECT * FROM compute_node WHERE registration_id = :id", {"id": request.registration_id}
         )
         if found:
+            if found[0]["workflow_id"] != row["id"]:
+                raise Conflict(f"registration_id: {request.registration_id!r} is of another workflow's node.")
             node_id = found[0]["id"]
         else:
             if row["is_archived"]:

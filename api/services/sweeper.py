@@ -14,6 +14,7 @@ from lading.api.services import nodes
 from lading.api.services.idempotency import forget_old
 from lading.api.services.resources import Services
 from lading.api.storage.statements import Effects, Statement, UseCase, Work
+from lading.api.storage.unit_of_work import Database
 from lading.toolkit.clock import to_milliseconds
 from lading.toolkit.domain.states import Cause
 from lading.toolkit.errors import LadingError
@@ -41,7 +42,7 @@ async def run(services: Services) -> None:
                 log.warning("the sweeper was late or the clock jumped: every lease is extended")
                 await services.database.write(extend_leases(to_milliseconds(wall)))
                 continue
-            await sweep(services, to_milliseconds(wall))
+            await sweep(services.database, to_milliseconds(wall))
             if boottime - forgotten > FORGET_SECONDS:
                 forgotten = boottime
                 await services.database.write(forget_old(to_milliseconds(wall)))
@@ -50,16 +51,16 @@ async def run(services: Services) -> None:
             log.warning("sweep failed: %s", error)
 
 
-async def sweep(services: Services, now_ms: int) -> int:
+async def sweep(database: Database, now_ms: int) -> int:
     """Mark silent nodes, take lost ones' jobs back; return how many nodes were lost."""
-    lost, silent = await services.database.read(_overdue(now_ms))
+    lost, silent = await database.read(_overdue(now_ms))
     if silent:
-        await services.database.write(_mark_silent(silent, now_ms))
+        await database.write(_mark_silent(silent, now_ms))
     number = 0
     for workflow_id, node_id, hostname in lost:
         reason = "its lease ended without a sign of life"
         work = nodes.lose_by_id(workflow_id, node_id, Cause.NODE_LOST, reason, now_ms)
-        if await services.database.write(work):
+        if await database.write(work):
             number += 1
             log.warning("compute node %s on %s is lost: %s", node_id, hostname, reason)
     return number

@@ -90,18 +90,24 @@ def _counters(workflow: Any, jobs: Any, classes: Any) -> Iterator[str]:
 
 def _blockers(jobs: Any, edges: Any) -> Iterator[str]:
     status = {job["id"]: job["status"] for job in jobs}
+    # Done by an attempt. What people declare done, terminate or cancel may leave others blocked,
+    # until the workflow is initialized again.
+    done = {job["id"] for job in jobs if job["status"] == JobStatus.DONE and job["return_code"] is not None}
     unfinished: Counter[int] = Counter()
+    blockers, done_blockers = Counter[int](), Counter[int]()
     for edge in edges:
         if edge["from_id"] in status and status[edge["from_id"]] not in JOB_COMPLETE:
             unfinished[edge["to_id"]] += 1
+        blockers[edge["to_id"]] += 1
+        done_blockers[edge["to_id"]] += edge["from_id"] in done
     for job in jobs:
         if job["unfinished_blockers"] != unfinished[job["id"]]:
             yield (
                 f"job {key_of(job)} counts {job['unfinished_blockers']} unfinished blockers, "
                 f"there are {unfinished[job['id']]}"
             )
-        if job["status"] == JobStatus.BLOCKED and unfinished[job["id"]] == 0 and edges:
-            yield f"job {key_of(job)} is blocked by nothing"
+        if job["status"] == JobStatus.BLOCKED and 0 < blockers[job["id"]] == done_blockers[job["id"]]:
+            yield f"job {key_of(job)} is blocked, and all that it waited for is done"
 
 
 def _attempts(jobs: Any, attempts: Any) -> Iterator[str]:

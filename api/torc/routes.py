@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lading.api.routing import Route
-from lading.api.torc import actions, documents, edges, jobs, workflows
+from lading.api.torc import actions, documents, edges, inspection, jobs, workflows
 
 ROUTES: tuple[Route, ...] = (
     *workflows.ROUTES,
@@ -11,4 +11,5 @@ ROUTES: tuple[Route, ...] = (
     *documents.ROUTES,
     *edges.ROUTES,
     *actions.ROUTES,
+    *inspection.ROUTES,
 )

@@ -343,6 +343,32 @@ class StartRequest(Message):
     """Key of each existing file -> modification time, seconds since the epoch."""
 
 
+class RestartRequest(Message):
+    """`POST /workflows/{workflow}/restart`: what the caller, who sees the file system, found."""
+
+    dry_run: bool = False
+    only_uninitialized: bool = False
+    ignore_missing_data: bool = False
+    file_times: dict[str, float] = {}
+    """Key of each existing file -> modification time, seconds since the epoch."""
+    missing_files: list[str] = []
+    """Keys of files that do not exist."""
+
+
+class RestartedJob(Message, omit_defaults=False):
+    key: str
+    name: str
+    reason: str
+
+
+class RestartResponse(Message, omit_defaults=False):
+    run_id: int
+    """The new one; the present one after a dry run."""
+    dry_run: bool
+    jobs: list[RestartedJob]
+    """What runs again, and why."""
+
+
 class AttemptDocument(Message, omit_defaults=False):
     """`GET /workflows/{workflow}/attempts?job_key=&run_id=` (list envelope)."""
 
