@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 from lading.toolkit.cli.output import note
 from lading.toolkit.cli.report import RunReport, gather_report
@@ -65,9 +66,8 @@ class _Run:
         self._plan = plan
         self._folder = plan.folder
         self._interruptions = Interruptions()
-        self._server = Supervised(
-            Child("lading.api", self._server_arguments(), self._folder.log("server")), "server", ready=True
-        )
+        self._server_child = Child("lading.api", self._server_arguments(0), self._folder.log("server"))
+        self._server = Supervised(self._server_child, "server", ready=True)
         arguments = ["--server-file", str(self._folder.server_file)]
         arguments += ["--state-directory", str(self._folder.submitter_state)]
         submitter = Child("lading.toolkit.submitter", arguments, self._folder.log("submitter"))
@@ -77,7 +77,10 @@ class _Run:
     async def run(self) -> RunEnd:
         try:
             await self._unless_interrupted(self._server.start())
-            async with AsyncLading(self._target(), patience=_PATIENCE) as client:
+            target = Target.from_server_file(self._folder.server_file)
+            # Whoever has the address, a browser for one, finds the server again after a restart.
+            self._server_child.arguments = self._server_arguments(urlsplit(target.url).port or 0)
+            async with AsyncLading(target, patience=_PATIENCE) as client:
                 return await self._with_server(client)
         except Interrupted:
             return RunEnd(None, interrupted=True)
@@ -221,13 +224,10 @@ class _Run:
                 item.cancel()
             await asyncio.gather(task, *watchers, return_exceptions=True)
 
-    def _target(self) -> Target:
-        return Target.from_server_file(self._folder.server_file)
-
     def _workflow(self) -> str:
         assert self._key is not None  # noqa: S101 - used after it was stored only
         return self._key
 
-    def _server_arguments(self) -> list[str]:
+    def _server_arguments(self, port: int) -> list[str]:
         arguments = ["--database", self._plan.database, "--server-file", str(self._folder.server_file)]
-        return [*arguments, "--port", "0"]
+        return [*arguments, "--port", str(port)]

@@ -32,7 +32,8 @@ class Child:
     def __init__(self, module: str, arguments: Sequence[str], log_file: Path) -> None:
         self.module = module
         self.log_file = log_file
-        self._arguments = list(arguments)
+        self.arguments = list(arguments)
+        """Of the next start."""
         self._end_pipe = -1
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -48,7 +49,7 @@ class Child:
         self._forget()
         stop_read, stop_write = os.pipe()
         ready_read, ready_write = os.pipe()
-        arguments = [*self._arguments, "--end-fd", str(stop_read)]
+        arguments = [*self.arguments, "--end-fd", str(stop_read)]
         passed = [stop_read]
         if ready:
             arguments += ["--ready-fd", str(ready_write)]

@@ -28,6 +28,8 @@ QueryValue = str | int | float | bool | None
 DEFAULT_TIMEOUT_SECONDS: Final = 60.0
 _CONNECT_SECONDS: Final = 10.0
 _LONGEST_ERROR_BYTES: Final = 4 * 1024 * 1024
+_REREADS: Final = 4
+_REREAD_SECONDS: Final = 0.1
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "DELETE"})
 
 
@@ -109,10 +111,18 @@ class Session:
 
     async def send(self, call: Call) -> bytes:
         """Make a call, repeated where that is harmless, and return the body of its answer."""
-        failures = 0
+        failures = refusals = 0
         while True:
             try:
                 return await self._once(call)
+            except Unauthenticated:
+                # Nothing was done. A server that was started anew at the same address has another token,
+                # and writes it down just after it began to listen.
+                refusals += 1
+                if self.target.server_file is None or refusals > _REREADS:
+                    raise
+                if not self._follow_server():
+                    await asyncio.sleep(_REREAD_SECONDS * refusals)
             except Unavailable as error:
                 failures += 1
                 self._follow_server()
@@ -216,8 +226,11 @@ class Session:
             f"did not answer {call.name}: {reason}."
         )
 
-    def _follow_server(self) -> None:
-        self.target = self.target.reread() or self.target
+    def _follow_server(self) -> bool:
+        """Read the server's file again, and return whether it said something new."""
+        fresh = self.target.reread()
+        self.target = fresh or self.target
+        return fresh is not None
 
 
 def _pin(fingerprint: str | None) -> aiohttp.Fingerprint | bool:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
 from lading.toolkit.client.session import Call, Patience, Session, path_of
@@ -14,7 +17,9 @@ from lading.toolkit.errors import (
     Unauthenticated,
     Unavailable,
 )
-from tests.unit.client.scripted_server import Answer, ScriptedServer, refusal
+from lading.toolkit.private_files import write_private
+from lading.toolkit.wire.files import ServerFile
+from tests.unit.client.scripted_server import Answer, ScriptedServer, Seen, refusal
 
 QUICK = Patience(tries=3, first_ceiling=0.001, last_ceiling=0.002)
 DROP = Answer(drop=True)
@@ -165,3 +170,38 @@ def test_pauses_grow_to_their_ceiling() -> None:
 
 def test_a_target_does_not_show_its_token() -> None:
     assert "hush" not in repr(Target("http://x", "hush"))
+
+
+async def test_a_server_with_a_new_token_is_followed(server: ScriptedServer, tmp_path: Path) -> None:
+    path, token_file = tmp_path / "server.json", tmp_path / "token"
+    record = ServerFile(
+        url=server.url,
+        server_id="id1",
+        pid=1,
+        hostname="",
+        boot_id="",
+        database="",
+        token_file=str(token_file),
+    )
+    write_private(path, msgspec.json.encode(record))
+    write_private(token_file, b"old")
+
+    def answer(seen: Seen) -> Answer:
+        if seen.headers["Authorization"] == "Bearer new":
+            return Answer({"ok": True})
+        # As a server does that was started a moment ago.
+        write_private(token_file, b"new")
+        return refusal(401, "unknown token")
+
+    server.on("POST", "/x", answer)
+    async with Session(Target.from_server_file(path), patience=QUICK) as session:
+        assert await session.fetch(Call("POST", "/x"), dict) == {"ok": True}
+    assert len(server.seen) == 2
+
+
+async def test_a_refused_token_that_was_given_is_not_tried_again(server: ScriptedServer) -> None:
+    server.on("GET", "/x", refusal(401, "unknown token"))
+    async with session_of(server) as session:
+        with pytest.raises(Unauthenticated):
+            await session.send(Call("GET", "/x"))
+    assert len(server.seen) == 1
