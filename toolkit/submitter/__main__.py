@@ -17,6 +17,7 @@ from lading.toolkit.errors import LadingError
 from lading.toolkit.log import configure_logging
 from lading.toolkit.private_files import make_private_directory
 from lading.toolkit.submitter.connection import Connection
+from lading.toolkit.submitter.holder import holder_of
 from lading.toolkit.submitter.loop import Submitter
 
 EXIT_BAD_INPUT: Final = 2
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         make_private_directory(options.state_directory)
         backends = usable_backends(options.backend)
-        is_idle = asyncio.run(_run(options, backends))
+        with holder_of(options.state_directory) as holder:
+            is_idle = asyncio.run(_run(options, backends, holder))
     except FileNotFoundError as error:
         sys.stderr.write(f"lading submitter: there is no {error.filename}: is the server running?\n")
         return EXIT_BAD_INPUT
@@ -58,13 +60,14 @@ def usable_backends(kinds: Sequence[str] = ()) -> dict[str, Backend]:
     return usable
 
 
-async def _run(options: argparse.Namespace, backends: dict[str, Backend]) -> bool:
+async def _run(options: argparse.Namespace, backends: dict[str, Backend], holder: str) -> bool:
     submitter = Submitter(
         Connection(options.server_file),
         backends,
         options.state_directory.absolute(),
         per_minute=options.submissions_per_minute,
         site=options.site,
+        holder=holder,
         when_connected=lambda: _say_ready(options.ready_fd),
     )
     loop = asyncio.get_running_loop()

@@ -71,6 +71,7 @@ class Submitter:
         clock: Clock | None = None,
         per_minute: float = 60.0,
         site: str = "",
+        holder: str | None = None,
         when_connected: Callable[[], None] = lambda: None,
     ) -> None:
         self._connection = connection
@@ -80,7 +81,7 @@ class Submitter:
         self._random = random.Random()
         self._when_connected = when_connected
         self._state = SubmitterState(
-            holder=secrets.token_hex(16),
+            holder=holder or secrets.token_hex(16),
             observe_intervals={kind: _interval(backend) for kind, backend in backends.items()},
             draw=self._random.random,
             per_minute=per_minute,
