@@ -92,8 +92,11 @@ class Lab:
         command += ["--state-directory", str(self.folder / "state"), "--submissions-per-minute", "10000"]
         self.submitter = self.spawn(command, "submitter")
 
-    def kill_submitter(self) -> None:
+    def kill_submitter(self, *, after_seconds: float = 0.0) -> None:
+        """Kill the submitter, if it has not ended by itself within that time."""
         assert self.submitter is not None
+        with suppress(subprocess.TimeoutExpired):
+            self.submitter.wait(after_seconds)
         self.submitter.kill()
         self.submitter.wait()
 
@@ -178,6 +181,12 @@ class Lab:
 
     def jobs(self) -> list[int]:
         return self.processes(lambda words, marks: ATTEMPT_MARK in marks)
+
+    def kill(self, *pids: int) -> None:
+        """KILL processes; stopped first, so that none of them can act on the death of another."""
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in pids:
+                os.kill(pid, number)
 
     def clear(self) -> None:
         """KILL everything of this lab."""

@@ -31,11 +31,7 @@ def test_killed(lab: Lab, victims: Sequence[str]) -> None:
         lab.await_ends(ends)
         pids = {"runner": lab.runners(), "guardian": lab.guardians()}
         assert [len(found) for found in pids.values()] == [1, 1]
-        chosen = [pids[victim][0] for victim in victims]
-        # Stopped first: neither may still act on the death of the other.
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in chosen:
-                os.kill(pid, number)
+        lab.kill(*(pids[victim][0] for victim in victims))
         spooled |= lab.spooled()
         until(lambda pids=pids: pids["runner"] != lab.runners(), 30, "the killed runner is gone")  # type: ignore[misc]
         until(lab.runners, 40, "another runner has been launched")
@@ -55,9 +51,7 @@ def test_killed_beside_a_living_runner(lab: Lab) -> None:
         until(lambda: client.progress(workflow).active_nodes == 2, 30, "the second node is registered")
     # With it dies whoever would notice the death of the pair; only the lease is left.
     lab.kill_submitter()
-    for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in doomed:
-            os.kill(pid, number)
+    lab.kill(*doomed)
     lab.await_completion(workflow)
     lab.check(workflow, count=4)
 
