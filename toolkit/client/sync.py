@@ -37,10 +37,17 @@ class LoopThread:
             future.cancel()
             raise
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the loop has ended."""
+        return self._loop.is_closed()
+
     def close(self) -> None:
         """Stop the loop and wait for its thread."""
-        if self._loop.is_closed():
+        if self.is_closed:
             return
+        # Iterations that somebody began and dropped hold connections.
+        self.run(self._loop.shutdown_asyncgens())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -106,7 +113,9 @@ class Lading:
             while (item := self._thread.run(_next(items, end))) is not end:
                 yield item  # type: ignore[misc]
         finally:
-            self._thread.run(_close(items))
+            # A dropped iteration may be collected after its client was closed, which has closed it too.
+            if not self._thread.is_closed:
+                self._thread.run(_close(items))
 
     ping = _blocking(AsyncLading.ping)
     version = _blocking(AsyncLading.version)

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 from typing import Any
 
 import pytest
 
-from lading.toolkit.client import api, sync
+from lading.toolkit.client import api
 from lading.toolkit.client.api import AsyncLading
 from lading.toolkit.client.events import Event, EventDecoder
 from lading.toolkit.client.session import Patience
@@ -157,4 +158,13 @@ def test_an_iteration_that_is_left_early_is_closed(server: ScriptedServer) -> No
         next(found)
         found.close()  # type: ignore[attr-defined]
     assert len(server.seen) == 1
-    assert sync.Lading is Lading
+
+
+def test_an_iteration_may_outlive_its_client(server: ScriptedServer) -> None:
+    server.on("GET", "/workflows", paged(30, 10))
+    with Lading(server.url) as client:
+        found = client.list_workflows()
+        next(found)
+    del found
+    gc.collect()
+    assert len(server.seen) == 1
