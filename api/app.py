@@ -88,7 +88,7 @@ def create_app(
     async def stop(_app: web.Application) -> None:
         state.stopping.set()
         # Whoever waits looks once more and answers if there is something to say.
-        services.wakeups.wake_all()
+        services.wakeups.close()
         await dispatcher.end_all(GRACE_SECONDS)
 
     app.on_shutdown.append(stop)

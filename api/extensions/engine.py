@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from lading.api.context import Call
@@ -10,10 +9,13 @@ from lading.api.routing import MEBIBYTE, NODES, PEOPLE, Query, Route
 from lading.api.services import jobs, lifecycle, nodes, progress, restart, submissions
 from lading.api.services.identity import Scope
 from lading.api.services.sync import sync
+from lading.api.services.wakeups import look_until_news
 from lading.toolkit.clock import to_milliseconds
 from lading.toolkit.errors import BadInput, Forbidden, NotFound
 from lading.toolkit.wire.extensions import (
     MAXIMUM_WAIT_SECONDS,
+    Launch,
+    OpenAllocation,
     Progress,
     RegisterRequest,
     RegisterResponse,
@@ -68,28 +70,25 @@ async def sync_node(call: Call) -> SyncResponse:
     # Of two requests of one node only the newer may claim: the older one's answer may find nobody.
     number = (services.server_id, node_id)
     _newest[number] = max(_newest.get(number, 0), request.seq)
-    loop = asyncio.get_running_loop()
-    end = loop.time() + min(request.wait, MAXIMUM_WAIT_SECONDS)
     claims = request.free is not None
-    # Registered before it looks: what happens between the look and the wait still wakes it.
+
+    def is_newest() -> bool:
+        return _newest[number] <= request.seq
+
+    async def look() -> SyncResponse:
+        work = sync(workflow_id, node_id, request, newest=is_newest(), now_ms=_now(call))
+        answer: SyncResponse = await services.database.write(work)
+        if claims and not answer.claims and answer.num_ready and is_newest():
+            # This node could not use the wake-up it got; another one may.
+            services.wakeups.wake_next_claimant(workflow_id, node_id)
+        return answer
+
+    def has_news(answer: SyncResponse) -> bool:
+        return _has_news(request, answer) or not is_newest() or call.request.transport is None
+
     with services.wakeups.node(workflow_id, node_id, claims=claims) as woken:
-        while True:
-            woken.clear()
-            newest = _newest[number] <= request.seq
-            answer: SyncResponse = await services.database.write(
-                sync(workflow_id, node_id, request, newest=newest, now_ms=_now(call))
-            )
-            if claims and not answer.claims and answer.num_ready and newest:
-                # This node could not use the wake-up it got; another one may.
-                services.wakeups.wake_next_claimant(workflow_id, node_id)
-            left = end - loop.time()
-            if _has_news(request, answer) or left <= 0 or not newest or call.request.transport is None:
-                break
-            try:
-                async with asyncio.timeout(left):
-                    await woken.wait()
-            except TimeoutError:
-                break
+        seconds = min(request.wait, MAXIMUM_WAIT_SECONDS)
+        answer = await look_until_news(services.wakeups, woken, seconds, look, has_news)
     if request.leave:
         _newest.pop(number, None)
     return answer
@@ -141,25 +140,27 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
         await database.write(submissions.report_launch(launch, _now(call)))
     for allocation in request.allocations:
         await database.write(submissions.report_allocation(allocation, _now(call)))
-    end = asyncio.get_running_loop().time() + min(request.wait, MAXIMUM_WAIT_SECONDS)
+
+    async def look() -> tuple[list[Launch], list[OpenAllocation]]:
+        for workflow_id in await database.read(submissions.workflows_with_demand(request.backends)):
+            await database.write(submissions.plan_launches(workflow_id, request.backends, _now(call)))
+        found: tuple[list[Launch], list[OpenAllocation]] = await database.read(
+            submissions.open_work(request.backends, _now(call))
+        )
+        return found
+
+    def has_news(found: tuple[list[Launch], list[OpenAllocation]]) -> bool:
+        launches, allocations = found
+        return bool(
+            request.launches
+            or request.allocations
+            or any(not launch.not_before_seconds for launch in launches)
+            or any(allocation.cancel or allocation.suspect for allocation in allocations)
+        )
+
     with wakeups.submitter() as woken:
-        while True:
-            woken.clear()
-            for workflow_id in await database.read(submissions.workflows_with_demand(request.backends)):
-                await database.write(submissions.plan_launches(workflow_id, request.backends, _now(call)))
-            launches, allocations = await database.read(submissions.open_work(request.backends, _now(call)))
-            news = (
-                request.launches or request.allocations or any(not job.not_before_seconds for job in launches)
-            )
-            news = news or any(allocation.cancel or allocation.suspect for allocation in allocations)
-            left = end - asyncio.get_running_loop().time()
-            if news or left <= 0:
-                break
-            try:
-                async with asyncio.timeout(left):
-                    await woken.wait()
-            except TimeoutError:
-                break
+        seconds = min(request.wait, MAXIMUM_WAIT_SECONDS)
+        launches, allocations = await look_until_news(wakeups, woken, seconds, look, has_news)
     return SubmitterSyncResponse(
         granted=True,
         lease_seconds=submissions.LEASE_SECONDS,
@@ -208,27 +209,20 @@ async def restart_workflow(call: Call) -> Any:
 async def show_progress(call: Call) -> Progress:
     """Answer at once, or when the event sequence exceeds `after`."""
     work = progress.progress(call.principal, call.path["workflow"])
-    answer: Progress = await call.services.database.read(work)
     after, wait = call.query["after"], min(call.query["wait"], MAXIMUM_WAIT_SECONDS)
-    if after is None or answer.sequence > after or wait <= 0:
+
+    async def look() -> Progress:
+        answer: Progress = await call.services.database.read(work)
         return answer
-    workflow_id = await call.services.database.read(
-        progress.workflow_id(call.principal, call.path["workflow"])
-    )
-    loop = asyncio.get_running_loop()
-    end = loop.time() + wait
+
+    if after is None or wait <= 0:
+        return await look()
+    find = progress.workflow_id(call.principal, call.path["workflow"])
+    workflow_id = await call.services.database.read(find)
     with call.services.wakeups.progress(workflow_id) as woken:
-        while True:
-            woken.clear()
-            answer = await call.services.database.read(work)
-            left = end - loop.time()
-            if answer.sequence > after or left <= 0:
-                return answer
-            try:
-                async with asyncio.timeout(left):
-                    await woken.wait()
-            except TimeoutError:
-                return answer
+        return await look_until_news(
+            call.services.wakeups, woken, wait, look, lambda answer: answer.sequence > after
+        )
 
 
 async def list_attempts(call: Call) -> Any:

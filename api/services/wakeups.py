@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from lading.api.storage.statements import Effects
 
 TokensChanged = Callable[[], None]
+_Answer = TypeVar("_Answer")
 
 EVERYTHING = -1
 """Stands for every workflow: after a lost connection to the database's notifications."""
@@ -38,6 +40,13 @@ class Wakeups:
         self._progress: dict[int, set[asyncio.Event]] = defaultdict(set)
         self._submitters: set[asyncio.Event] = set()
         self._token_listeners: list[TokensChanged] = []
+        self.closed = False
+        """The server stops: everybody answers with what there is."""
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        self.closed = True
+        self.wake_all()
 
     def publish(self, effects: Effects) -> None:
         """Hear what a committed use case changed."""
@@ -138,3 +147,30 @@ class Wakeups:
     def on_tokens_changed(self, listener: TokensChanged) -> None:
         """Name a function that forgets cached principals."""
         self._token_listeners.append(listener)
+
+
+async def look_until_news(
+    wakeups: Wakeups,
+    woken: asyncio.Event,
+    seconds: float,
+    look: Callable[[], Awaitable[_Answer]],
+    has_news: Callable[[_Answer], bool],
+) -> _Answer:
+    """Look, and look again whenever woken, until there is news or the time is over.
+
+    The caller has registered `woken` before, so nothing that happens between a look and the wait
+    after it is missed. No transaction is open while it waits.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        woken.clear()
+        answer = await look()
+        left = end - loop.time()
+        if wakeups.closed or left <= 0 or has_news(answer):
+            return answer
+        try:
+            async with asyncio.timeout(left):
+                await woken.wait()
+        except TimeoutError:
+            return answer
