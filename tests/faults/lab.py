@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import msgspec
 
@@ -64,7 +66,8 @@ class Lab:
 
     @property
     def server_file(self) -> Path:
-        return self.folder / "server.json"
+        # Where commands that are called in the folder look for it.
+        return self.folder / ".lading" / "server.json"
 
     @property
     def output(self) -> Path:
@@ -95,10 +98,14 @@ class Lab:
     def kill_submitter(self, *, after_seconds: float = 0.0) -> None:
         """Kill the submitter, if it has not ended by itself within that time."""
         assert self.submitter is not None
-        with suppress(subprocess.TimeoutExpired):
-            self.submitter.wait(after_seconds)
+        self.await_exit(self.submitter, after_seconds)
         self.submitter.kill()
         self.submitter.wait()
+
+    def await_exit(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        """Wait for an end that may not come within that time."""
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
 
     def start_node(self, workflow: str, name: str, *, cpus: int) -> subprocess.Popen[bytes]:
         """Start a runner by hand, without any allocation."""
@@ -150,7 +157,7 @@ class Lab:
         return process
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, LAB_MARK: str(self.folder), "LADING_SERVER_FILE": str(self.server_file)}
+        return {**os.environ, LAB_MARK: str(self.folder)}
 
     def processes(self, is_one: Callable[[list[bytes], Mapping[str, str]], bool]) -> list[int]:
         """Return what lives of this lab and is one, by its command line and our marks."""
@@ -210,6 +217,18 @@ class Lab:
         target = Target.from_server_file(self.server_file)
         with Lading(target, patience=Patience(tries=8, first_ceiling=0.1, last_ceiling=1.0)) as client:
             yield client
+
+    def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Send what a foreign client may send; return status and document."""
+        target = Target.from_server_file(self.server_file)
+        headers = {"Authorization": f"Bearer {target.token}", "Content-Type": "application/json"}
+        data = None if body is None else msgspec.json.encode(body)
+        request = Request(f"{target.url}{path}", data, headers, method=method)
+        try:
+            with urlopen(request, timeout=30) as response:
+                return int(response.status), msgspec.json.decode(response.read())
+        except HTTPError as error:
+            return error.code, error.read().decode()
 
     def specification(
         self,
