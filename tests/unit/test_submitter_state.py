@@ -106,6 +106,22 @@ def test_backend_is_called_only_after_begun_was_answered() -> None:
     assert not state.has_reports
 
 
+def test_begun_without_effect_calls_nothing_until_the_server_stored_it() -> None:
+    state = new_state()
+    answer(state, 0, (launch_of(),))
+    state.handle(Prepared(0, "t"))
+    assert reports(state) == [("t", "begun")]
+    # Acknowledged, and the launch is as it was: nobody else would know that the backend may be called.
+    assert answer(state, 1, (launch_of(),)) == []
+    assert not state.has_reports
+    assert state.handle(Ticked(5)) == []
+    assert state.handle(Ticked(6)) == [Prepare(launch_of(), is_fresh=True)]
+    assert state.handle(Prepared(6, "t")) == []
+    assert reports(state) == [("t", "begun")]
+    launch = launch_of(state="submitting")
+    assert answer(state, 7, (launch,)) == [Submit(launch)]
+
+
 def test_launch_begun_by_somebody_else_is_looked_for_first() -> None:
     state, launch = new_state(), launch_of(state="submitting")
     assert answer(state, 0, (launch,)) == [Prepare(launch, is_fresh=False)]
