@@ -6,7 +6,7 @@ from typing import Any
 
 from lading.api.context import Call
 from lading.api.routing import MEBIBYTE, NODES, PEOPLE, Query, Route
-from lading.api.services import jobs, lifecycle, nodes, progress, restart, submissions
+from lading.api.services import jobs, lifecycle, nodes, progress, restart, submission_reports, submissions
 from lading.api.services.identity import Scope
 from lading.api.services.sync import sync
 from lading.api.services.wakeups import look_until_news
@@ -130,16 +130,18 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
     request: SubmitterSyncRequest = call.body
     database, wakeups = call.services.database, call.services.wakeups
     other = await database.write(
-        submissions.hold_lease(
+        submission_reports.hold_lease(
             request.site, request.backends, request.holder, _now(call), leave=request.leave
         )
     )
     if other or request.leave:
-        return SubmitterSyncResponse(granted=False, lease_seconds=submissions.LEASE_SECONDS, holder=other)
+        return SubmitterSyncResponse(
+            granted=False, lease_seconds=submission_reports.LEASE_SECONDS, holder=other
+        )
     for launch in request.launches:
-        await database.write(submissions.report_launch(launch, _now(call)))
+        await database.write(submission_reports.report_launch(launch, _now(call)))
     for allocation in request.allocations:
-        await database.write(submissions.report_allocation(allocation, _now(call)))
+        await database.write(submission_reports.report_allocation(allocation, _now(call)))
 
     async def look() -> tuple[list[Launch], list[OpenAllocation]]:
         for workflow_id in await database.read(submissions.workflows_with_demand(request.backends)):
@@ -163,7 +165,7 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
         launches, allocations = await look_until_news(wakeups, woken, seconds, look, has_news)
     return SubmitterSyncResponse(
         granted=True,
-        lease_seconds=submissions.LEASE_SECONDS,
+        lease_seconds=submission_reports.LEASE_SECONDS,
         holder=request.holder,
         launches=launches,
         allocations=allocations,

@@ -27,7 +27,7 @@ LEASE_FLOOR_SECONDS = 5.0
 FLUSH_SECONDS = 20.0
 """A renewal is written when the stored one is this old, or a sixth of the lease."""
 
-_OPEN_OF_NODE = "SELECT * FROM attempt WHERE compute_node_id = :node AND state <> 'ended'"
+OPEN_OF_NODE = "SELECT * FROM attempt WHERE compute_node_id = :node AND state <> 'ended'"
 
 
 def lease_seconds(config: dict[str, Any]) -> float:
@@ -243,7 +243,7 @@ def lose(ledger: Ledger, node: Any, cause: Cause, reason: str) -> Steps:
 
 
 def _give_up(ledger: Ledger, node: Any, state: NodeState, cause: Cause, reason: str) -> Steps:
-    rows = yield Statement(_OPEN_OF_NODE, {"node": node["id"]})
+    rows = yield Statement(OPEN_OF_NODE, {"node": node["id"]})
     ends = [
         End(
             row,

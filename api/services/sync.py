@@ -81,7 +81,7 @@ def _take_reports(ledger: Ledger, node: Any, request: SyncRequest, opened: dict[
     """Store starts, ends and returns; return the attempts whose end is (now or already) stored."""
     yield from _store_starts(ledger, node, request, opened)
     ends = [
-        _end(ledger, opened.pop(report.attempt_id), report)
+        end_of(ledger, opened.pop(report.attempt_id), report)
         for report in request.ended
         if report.attempt_id in opened
     ]
@@ -126,7 +126,8 @@ def _age(ledger: Ledger, attempt: Any, seconds: float) -> float:
     return max(0.0, min(seconds, since_claim))
 
 
-def _end(ledger: Ledger, attempt: Any, report: Ended) -> End:
+def end_of(ledger: Ledger, attempt: Any, report: Ended) -> End:
+    """Return how an attempt's row ends by its node's report."""
     return End(
         attempt,
         Cause(report.cause),

@@ -239,6 +239,8 @@ class AllocationReport(Message):
     """No process of it can be alive (design: proof of death)."""
     cause: Cause | None = None
     end_seconds: float | None = None
+    ended: list[Ended] = []
+    """With a proof of death: what its nodes had written down and perhaps could not send any more."""
 
 
 class LaunchReport(Message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lading.toolkit.wire.extensions import Message
+from lading.toolkit.wire.extensions import Ended, Message
 
 
 class ServerFile(Message):
@@ -38,3 +38,11 @@ class NodeFile(Message):
     working_directory: str
     fingerprint: str | None = None
     server_file: str | None = None
+
+
+class SpoolRecord(Message):
+    """One line of `OUTPUT/.lading/spool/NODE.jsonl`: an end that the server may not know yet."""
+
+    ended_at: float
+    """On CLOCK_BOOTTIME of the node."""
+    ended: Ended

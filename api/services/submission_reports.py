@@ -1,0 +1,219 @@
+"""What the submitter tells: that it is there, what became of launches, what backends say.
+
+Every report may come twice, since its answer may be lost; the second time it changes nothing. One
+submitter at a time holds the lease of a (site, backend).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lading.api.services import attempts, nodes
+from lading.api.services.ledger import Ledger, Steps
+from lading.api.services.sync import end_of
+from lading.api.services.workflows import lock_workflow_id
+from lading.api.storage.keys import take_ids
+from lading.api.storage.statements import Effects, Many, Statement, Work
+from lading.toolkit.domain.states import Cause, LaunchState
+from lading.toolkit.wire.extensions import AllocationReport, LaunchReport
+
+LEASE_SECONDS = 30.0
+
+# ---- the submitter's lease ------------------------------------------------------------------
+
+
+def hold_lease(site: str, backends: Sequence[str], holder: str, now_ms: int, *, leave: bool) -> Work:
+    """Take or renew the lease of each backend at a site; return the holder if it is somebody else."""
+
+    def work(_effects: Effects) -> Steps:
+        if leave:
+            yield Statement("DELETE FROM submitter_lease WHERE holder = :holder", {"holder": holder})
+            return ""
+        other = ""
+        for backend in sorted(backends):
+            [row_id] = yield from take_ids(1)
+            taken = yield Statement(
+                "INSERT INTO submitter_lease (id, site, backend, holder, until_ms) "
+                "VALUES (:id, :site, :backend, :holder, :until) ON CONFLICT (site, backend) DO UPDATE "
+                "SET holder = excluded.holder, until_ms = excluded.until_ms "
+                "WHERE submitter_lease.holder = excluded.holder OR submitter_lease.until_ms < :now "
+                "RETURNING holder",
+                {
+                    "id": row_id,
+                    "site": site,
+                    "backend": backend,
+                    "holder": holder,
+                    "until": now_ms + int(1000 * LEASE_SECONDS),
+                    "now": now_ms,
+                },
+            )
+            if not taken:
+                rows = yield Statement(
+                    "SELECT holder FROM submitter_lease WHERE site = :site AND backend = :backend",
+                    {"site": site, "backend": backend},
+                )
+                other = rows[0]["holder"] if rows else "another submitter"
+        return other
+
+    return work
+
+
+# ---- what the submitter reports -------------------------------------------------------------
+
+
+def report_launch(report: LaunchReport, now_ms: int) -> Work:
+    """Store what became of one launch. A report that comes twice changes nothing the second time."""
+
+    def work(effects: Effects) -> Steps:
+        rows = yield Statement("SELECT workflow_id FROM launch WHERE tag = :tag", {"tag": report.tag})
+        workflow = (yield from lock_workflow_id(rows[0]["workflow_id"])) if rows else None
+        if workflow is None:
+            return
+        [launch] = yield Statement("SELECT * FROM launch WHERE tag = :tag", {"tag": report.tag})
+        if launch["state"] not in (LaunchState.STORED, LaunchState.SUBMITTING):
+            return
+        ledger = Ledger(workflow, now_ms, effects)
+        match report.kind:
+            case "begun":
+                yield Statement("UPDATE launch SET state = 'submitting' WHERE id = :id", {"id": launch["id"]})
+            case "retry":
+                yield Statement(
+                    "UPDATE launch SET error = :error, not_before_ms = :later WHERE id = :id",
+                    {
+                        "id": launch["id"],
+                        "error": report.error,
+                        "later": now_ms + int(1000 * max(0.0, report.retry_seconds)),
+                    },
+                )
+            case "submitted":
+                yield from _submitted(ledger, launch, report)
+            case "failed":
+                yield from _failed(ledger, launch, report)
+        yield from ledger.flush()
+
+    return work
+
+
+def _submitted(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
+    rows = yield Statement(
+        "SELECT id, row_index FROM scheduled_compute_node WHERE launch_id = :id ORDER BY row_index",
+        {"id": launch["id"]},
+    )
+    yield Many(
+        "UPDATE scheduled_compute_node SET scheduler_id = :external_id, rev = rev + 1, "
+        "status = CASE status WHEN 'uninitialized' THEN 'pending' ELSE status END WHERE id = :id",
+        [
+            {"id": row["id"], "external_id": report.external_ids[row["row_index"]]}
+            for row in rows
+            if row["row_index"] < len(report.external_ids)
+        ],
+    )
+    yield Statement(
+        "UPDATE launch SET state = 'submitted', error = NULL WHERE id = :id", {"id": launch["id"]}
+    )
+    ledger.add_event(
+        {
+            "category": "scheduler",
+            "type": "submit",
+            "num_jobs": len(report.external_ids),
+            "job_ids": list(report.external_ids),
+            "scheduler_config_id": launch["scheduler_config_id"],
+            "message": f"Asked for {len(report.external_ids)} allocations of {launch['scheduler_config_id']}",
+        }
+    )
+
+
+def _failed(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
+    """Permanently refused: the config is paused with the reason, and nothing of it is tried again."""
+    yield Statement(
+        "UPDATE launch SET state = 'failed', error = :error WHERE id = :id",
+        {"id": launch["id"], "error": report.error},
+    )
+    yield Statement(
+        "UPDATE scheduled_compute_node SET status = 'complete', reason = :error, ended_ms = :now, "
+        "rev = rev + 1 WHERE launch_id = :id AND status <> 'complete'",
+        {"id": launch["id"], "error": report.error, "now": ledger.now_ms},
+    )
+    yield Statement(
+        "UPDATE scheduler_config SET paused_reason = :error WHERE id = :id",
+        {"id": launch["scheduler_id"], "error": report.error},
+    )
+    ledger.add_event(
+        {
+            "category": "scheduler",
+            "type": "pause",
+            "scheduler_config_id": launch["scheduler_config_id"],
+            "message": f"{launch['scheduler_config_id']} is paused: {report.error}",
+        }
+    )
+
+
+def report_allocation(report: AllocationReport, now_ms: int) -> Work:
+    """Store what a backend says of an allocation; only a proof of death gives its jobs to others."""
+
+    def work(effects: Effects) -> Steps:
+        row_id = int(report.allocation) if report.allocation.isdigit() else -1
+        rows = yield Statement(
+            "SELECT workflow_id FROM scheduled_compute_node WHERE id = :id", {"id": row_id}
+        )
+        workflow = (yield from lock_workflow_id(rows[0]["workflow_id"])) if rows else None
+        if workflow is None:
+            return
+        [row] = yield Statement("SELECT * FROM scheduled_compute_node WHERE id = :id", {"id": row_id})
+        ledger = Ledger(workflow, now_ms, effects)
+        living = yield Statement(
+            "SELECT * FROM compute_node WHERE allocation_id = :id AND state IN ('active', 'silent')",
+            {"id": row_id},
+        )
+        if report.state == "ended":
+            yield from _ended(ledger, row, living, report)
+        elif row["status"] != "complete":
+            yield from _observed(row, living, report, now_ms)
+        yield from ledger.flush()
+
+    return work
+
+
+def _ended(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationReport) -> Steps:
+    reason = report.reason or "its allocation ended"
+    if living and not report.proof_of_death:
+        # The batch system's word alone: the node gets nothing new and is told to end; its jobs stay
+        # with it until it confirms or its lease ends.
+        for node in living:
+            yield Statement(
+                "UPDATE compute_node SET ending = TRUE, reason = :reason WHERE id = :id AND NOT ending",
+                {"id": node["id"], "reason": reason},
+            )
+            ledger.effects.nodes.add(node["id"])
+        return
+    told = {end.attempt_id: end for end in report.ended}
+    for node in living:
+        # What ended by itself and was written down before the node died did not die with it.
+        rows = yield Statement(nodes.OPEN_OF_NODE, {"node": node["id"]})
+        ends = [end_of(ledger, row, told[row["attempt_id"]]) for row in rows if row["attempt_id"] in told]
+        yield from attempts.end_attempts(ledger, ends, node["hostname"])
+        yield from nodes.lose(ledger, node, Cause(report.cause or "infrastructure"), reason)
+    yield from nodes.complete_allocation(ledger, row["id"], reason, report.cause)
+
+
+def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms: int) -> Steps:
+    end_ms = row["end_ms"] if report.end_seconds is None else now_ms + int(1000 * report.end_seconds)
+    reason = report.reason or None
+    if (end_ms, reason) != (row["end_ms"], row["reason"]):
+        yield Statement(
+            "UPDATE scheduled_compute_node SET end_ms = :end_ms, reason = :reason WHERE id = :id",
+            {"id": row["id"], "end_ms": end_ms, "reason": reason},
+        )
+    frozen = report.state == "suspended"
+    for node in living:
+        if bool(node["frozen"]) != frozen:
+            # A suspended node cannot renew and does not run: its lease stands still with it.
+            yield Statement(
+                "UPDATE compute_node SET frozen = :frozen, lease_until_ms = :until WHERE id = :id",
+                {
+                    "id": node["id"],
+                    "frozen": frozen,
+                    "until": nodes.lease_until(now_ms, node["lease_seconds"]),
+                },
+            )
