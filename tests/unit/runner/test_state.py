@@ -387,7 +387,7 @@ def test_guardian_lost() -> None:
     assert len(driver.all(KillMarked)) == 2
     driver.feed(ProcessesKilled(remaining={}))
     driver.answer()
-    assert driver.request.leave
+    assert [driver.request.leave] == [True]
     driver.answer()
     assert driver.all(Exit)[-1].code == 1
 
