@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from msgspec import structs
+
 from lading.toolkit.backends import Backend
 from lading.toolkit.clock import Clock, SystemClock
 from lading.toolkit.errors import BadInput, CapacityError, LadingError, PermanentError
@@ -41,7 +43,7 @@ from lading.toolkit.submitter.messages import (
 )
 from lading.toolkit.submitter.node_files import NodeFiles
 from lading.toolkit.submitter.state import SubmitterState
-from lading.toolkit.wire.extensions import SubmitterSyncResponse
+from lading.toolkit.wire.extensions import SubmitterSyncRequest, SubmitterSyncResponse
 
 T = TypeVar("T")
 
@@ -152,7 +154,7 @@ class Submitter:
         request = self._state.request(min(_LONGEST_WAIT_SECONDS, lease / 4))
         self._changed.clear()
         sent_at = self._clock.boottime()
-        call = asyncio.create_task(self._connection.sync(request))
+        call = asyncio.create_task(self._send(request))
         try:
             # Only a call that carries nothing may be given up: what it would have said is lost.
             while request.wait > 0 and not call.done() and not self._has_news():
@@ -167,6 +169,19 @@ class Submitter:
                 await asyncio.gather(call, return_exceptions=True)
         self._feed(SyncAnswered(self._clock.boottime(), sent_at, request, response))
         return response
+
+    async def _send(self, request: SubmitterSyncRequest) -> SubmitterSyncResponse:
+        """Send a request; with each proof of death go the ends that the dead had written down."""
+        now = self._clock.boottime()
+        reports = [
+            structs.replace(
+                report, ended=await asyncio.to_thread(self._files.spooled_of, report.allocation, now)
+            )
+            if report.state == "ended" and report.proof_of_death
+            else report
+            for report in request.allocations
+        ]
+        return await self._connection.sync(structs.replace(request, allocations=reports))
 
     def _has_news(self) -> bool:
         return self._state.has_reports or self._stopping.is_set()
