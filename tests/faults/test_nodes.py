@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.lab import NUM_CPUS, Lab
+from tests.faults.lab import Lab
 from tests.lib.waiting import until
 
 
@@ -18,7 +18,7 @@ def test_nothing_is_killed(lab: Lab) -> None:
     lab.start_submitter()
     workflow = lab.submit(lab.specification())
     lab.await_completion(workflow)
-    lab.check(workflow, restarts=0)
+    lab.check(workflow, again=())
 
 
 @pytest.mark.parametrize("victims", [["runner"], ["guardian"], ["guardian", "runner"]], ids="+".join)
@@ -27,16 +27,39 @@ def test_killed(lab: Lab, victims: Sequence[str]) -> None:
     lab.start_submitter()
     workflow = lab.submit(lab.specification())
     spooled: set[str] = set()
+    unfinished: set[str] = set()
     for ends in (40, 110):
         lab.await_ends(ends)
         pids = {"runner": lab.runners(), "guardian": lab.guardians()}
         assert [len(found) for found in pids.values()] == [1, 1]
-        lab.kill(*(pids[victim][0] for victim in victims))
+        chosen = [pids[victim][0] for victim in victims]
+        lab.stop(*chosen)
+        unfinished |= lab.open_jobs(workflow)
+        lab.kill(*chosen)
         spooled |= lab.spooled()
         until(lambda pids=pids: pids["runner"] != lab.runners(), 30, "the killed runner is gone")  # type: ignore[misc]
         until(lab.runners, 40, "another runner has been launched")
     lab.await_completion(workflow)
-    lab.check(workflow, spooled=spooled, restarts=2 * NUM_CPUS)
+    lab.check(workflow, spooled=spooled, again=unfinished)
+
+
+def test_killed_while_the_server_is_away(lab: Lab) -> None:
+    """Ends that were written down and told to nobody count, also when guardian and runner are both dead."""
+    lab.start_submitter()
+    workflow = lab.submit(lab.specification())
+    lab.await_ends(40)
+    lab.kill_server()
+    lab.await_ends(60)
+    until(lambda: len(lab.spooled()) >= 15, 10, "the ends are on the disk")
+    lab.kill(*lab.guardians(), *lab.runners())
+    spooled = lab.spooled()
+    # Nobody may close them before they have been listed.
+    lab.kill_submitter()
+    lab.start_server()
+    unfinished = lab.open_jobs(workflow)
+    lab.start_submitter()
+    lab.await_completion(workflow)
+    lab.check(workflow, spooled=spooled, again=unfinished)
 
 
 def test_killed_beside_a_living_runner(lab: Lab) -> None:
@@ -62,7 +85,8 @@ def test_stopped_past_its_lease_and_continued(lab: Lab) -> None:
     workflow = lab.submit(lab.specification())
     lab.await_ends(40)
     [runner] = lab.runners()
-    os.kill(runner, signal.SIGSTOP)
+    lab.stop(runner)
+    unfinished = lab.open_jobs(workflow)
     until(lambda: not lab.jobs(), 10, "the guardian has killed the jobs of the stopped runner")
     with lab.client() as client:
         until(lambda: client.progress(workflow).active_nodes == 0, 15, "the node's lease has ended")
@@ -71,7 +95,7 @@ def test_stopped_past_its_lease_and_continued(lab: Lab) -> None:
     until(lambda: runner not in lab.runners(), 20, "the continued runner has left")
     assert started < len((lab.folder / "journal").read_text().splitlines()) or lab.jobs() == []
     lab.await_completion(workflow)
-    lab.check(workflow, restarts=NUM_CPUS)
+    lab.check(workflow, again=unfinished)
 
 
 def test_a_second_runner_of_an_allocation_is_refused(lab: Lab) -> None:
@@ -91,6 +115,6 @@ def test_a_second_runner_of_an_allocation_is_refused(lab: Lab) -> None:
     assert again.wait(30) != 0
     until(lambda: lab.guardians() in ([guardian], []), 10, "the second guardian has left")
     lab.await_completion(workflow)
-    lab.check(workflow, restarts=0)
+    lab.check(workflow, again=())
     with lab.client() as client:
         assert len(list(client.list_compute_nodes(workflow))) == 1

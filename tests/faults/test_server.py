@@ -19,7 +19,7 @@ def test_killed_and_restarted(lab: Lab) -> None:
         lab.await_ends(ends + 20)
         lab.start_server()
     lab.await_completion(workflow)
-    lab.check(workflow, restarts=0)
+    lab.check(workflow, again=())
 
 
 def test_lost_answers(lab: Lab) -> None:
@@ -33,6 +33,6 @@ def test_lost_answers(lab: Lab) -> None:
         workflow = lab.submit(lab.specification())
         lab.await_completion(workflow)
         assert proxy.lost > 10
-        lab.check(workflow, restarts=0)
+        lab.check(workflow, again=())
         with lab.client() as client:
             assert len(list(client.list_compute_nodes(workflow))) == 1

@@ -66,7 +66,7 @@ def test_killed_after_every_step(lab: Lab) -> None:
     assert len(watch.seen) == 1
     assert set(watch.most_at_once.values()) == {1}
     assert [len(pids) for pids in watch.seen.values()] == [1]
-    lab.check(workflow, restarts=0)
+    lab.check(workflow, again=())
 
 
 def test_killed_again_and_again_with_its_runners(lab: Lab) -> None:
