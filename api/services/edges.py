@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services.blockers import add_blocks_edges, remove_blocks_edges
+from lading.api.services import blockers
 from lading.api.services.documents.collections import (
     COMPUTE_NODE_STATS,
     COMPUTE_NODES,
@@ -239,7 +239,7 @@ def add_edge(
         if source["id"] == target["id"]:
             raise BadInput(f"_to: {document['_to']!r} would wait for itself.")
         ledger = Ledger(owner, now_ms, effects)
-        [row_id] = yield from add_blocks_edges(ledger, [(source["id"], target["id"])])
+        row_id = yield from blockers.connect(ledger, source["id"], target["id"])
         yield from ledger.flush()
         yield from _describe(owner, edge, row_id, key, data)
     else:
@@ -327,7 +327,7 @@ def remove_edge(
     row = yield from _find(owner, edge, key)
     if name == "blocks":
         ledger = Ledger(owner, now_ms, effects)
-        yield from remove_blocks_edges(ledger, [(row["from_id"], row["to_id"])])
+        yield from blockers.remove_blocks_edges(ledger, [(row["from_id"], row["to_id"])])
         yield from ledger.flush()
     elif edge.is_stored:
         yield Statement("DELETE FROM edge WHERE id = :id", {"id": row["id"]})
@@ -347,7 +347,7 @@ def remove_edges(principal: Principal, workflow: str, name: str, now_ms: int, ef
             parameters,
         )
         ledger = Ledger(owner, now_ms, effects)
-        yield from remove_blocks_edges(ledger, [(row["from_id"], row["to_id"]) for row in rows])
+        yield from blockers.remove_blocks_edges(ledger, [(row["from_id"], row["to_id"]) for row in rows])
         yield from ledger.flush()
     elif edge.is_stored:
         yield Statement("DELETE FROM edge WHERE workflow_id = :workflow_id AND name = :edge", parameters)

@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from lading.api.services import attempts, dependents
-from lading.api.services.blockers import add_blocks_edges
+from lading.api.services.blockers import add_blocks_edges, show_circle
 from lading.api.services.ledger import JOB_COLUMNS, JobState, Ledger, Steps
 from lading.api.storage.keys import key_of, take_ids
 from lading.api.storage.statements import Many, Statement
+from lading.toolkit.domain.graph import find_cycle
 from lading.toolkit.domain.states import ACTIVE, JOB_COMPLETE, JobStatus
 from lading.toolkit.domain.values import parse_duration, parse_memory
+from lading.toolkit.errors import BadInput
 
 DEFAULT_CPUS, DEFAULT_NODES, DEFAULT_MEMORY, DEFAULT_RUNTIME = 1, 1, 2**20, 60.0
 _CLASS_COLUMNS = (
@@ -49,6 +51,7 @@ def initialize(ledger: Ledger, *, only_uninitialized: bool, clear_ephemeral: boo
     yield from ledger.write_jobs()
     yield from _copy_requirements(ledger, jobs)
     blocked_by, blocks = yield from _edges(ledger)
+    _refuse_circle(jobs, blocks)
     _spread_uninitialized(ledger, jobs, blocks)
     unsettled = list(jobs.values())
     while unsettled:
@@ -90,6 +93,14 @@ def _edges(ledger: Ledger) -> Steps:
         blocked_by[row["to_id"]].append(row["from_id"])
         blocks[row["from_id"]].append(row["to_id"])
     return blocked_by, blocks
+
+
+def _refuse_circle(jobs: dict[int, JobState], blocks: dict[int, list[int]]) -> None:
+    """Files and user data may close a circle that no single request shows; its jobs would wait for ever."""
+    circle = find_cycle(blocks)
+    if circle is not None:
+        shown = show_circle([jobs[job_id] for job_id in circle])
+        raise BadInput(f"the jobs wait for each other in a circle: {shown}; remove one of its edges")
 
 
 def _spread_uninitialized(ledger: Ledger, jobs: dict[int, JobState], blocks: dict[int, list[int]]) -> None:

@@ -21,6 +21,7 @@ from lading.api.services.ledger import JobState, Ledger, Steps
 from lading.api.services.workflows import lock_workflow
 from lading.api.storage.keys import chosen_id, is_integer_key, key_filter, key_of, take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
+from lading.toolkit.domain.graph import edges_from_pairs, find_cycle
 from lading.toolkit.domain.states import ACTIVE, CLAIMABLE, JOB_COMPLETE, JobStatus
 from lading.toolkit.errors import BadInput, Conflict, NotFound, Violation
 
@@ -140,38 +141,64 @@ def add_jobs(ledger: Ledger, documents: Sequence[Mapping[str, Any]], *, path: st
 
     `path` names the list in error texts: `jobs[3].input_files[0]`, or '' for a single job.
     """
-    jobs: list[NewJob] = []
-    faults: list[Violation] = []
     found = yield from _resolve(ledger, documents)
-    for number, document in enumerate(documents):
-        prefix = f"{path}[{number}]." if path else ""
-        jobs.append(_new_job(ledger, document, found, prefix, faults))
-    if faults:
-        raise BadInput.of(faults)
     plain = [number for number, document in enumerate(documents) if not document.get("_key")]
     ids: list[int | tuple[int, str]] = [0] * len(documents)
     taken = yield from take_ids(len(plain))
     for number, row_id in zip(plain, taken, strict=True):
         ids[number] = row_id
+    given: set[int | str] = set(taken)
     for number, document in enumerate(documents):
-        if document.get("_key"):
-            row_id, text = yield from _chosen(ledger, document["_key"], ids)
+        if key := document.get("_key"):
+            row_id, text = yield from _chosen(ledger, key, given)
             ids[number] = row_id if text is None else (row_id, text)
-    yield from insert_jobs(ledger, jobs, ids)
+            # A job may wait for one of the same request if the caller chose that one's key.
+            found["job", key] = row_id
+    jobs: list[NewJob] = []
+    faults: list[Violation] = []
+    for number, document in enumerate(documents):
+        prefix = f"{path}[{number}]." if path else ""
+        jobs.append(_new_job(ledger, document, found, prefix, faults))
     row_ids = [given if isinstance(given, int) else given[0] for given in ids]
+    _refuse_circle(jobs, row_ids, path, faults)
+    if faults:
+        raise BadInput.of(faults)
+    yield from insert_jobs(ledger, jobs, ids)
     rows = yield Statement("SELECT * FROM job WHERE id IN_LIST(:ids)", {"ids": row_ids})
     by_id = {row["id"]: row for row in rows}
     return [job_document(by_id[row_id], ledger.workflow_key) for row_id in row_ids]
 
 
-def _chosen(ledger: Ledger, key: str, ids: Sequence[int | tuple[int, str]]) -> Steps:
+def _chosen(ledger: Ledger, key: str, given: set[int | str]) -> Steps:
+    """Return the id, and the text key if it is one; `given` are those of the request so far."""
     row_id, text = yield from chosen_id("job", ledger.workflow_id, key)
-    earlier = {given for given in ids if isinstance(given, int)} | {
-        given[1] for given in ids if isinstance(given, tuple)
-    }
-    if row_id in earlier or (text is not None and text in earlier):
-        raise Conflict(f"_key: {key!r} is given twice.")
+    if row_id in given or text in given:
+        raise BadInput(f"_key: {key!r} is given twice.")
+    given.update({row_id} if text is None else {row_id, text})
     return row_id, text
+
+
+def _refuse_circle(
+    jobs: Sequence[NewJob], row_ids: Sequence[int], path: str, faults: list[Violation]
+) -> None:
+    """New jobs can only close a circle among themselves: nothing that exists waits for them yet."""
+    places = {row_id: number for number, row_id in enumerate(row_ids)}
+    pairs = [
+        (blocker, row_id)
+        for row_id, job in zip(row_ids, jobs, strict=True)
+        for blocker in job.blocked_by
+        if blocker in places
+    ]
+    circle = find_cycle(edges_from_pairs(pairs)) if pairs else None
+    if circle is not None:
+        first = places[circle[0]]
+        names = " → ".join(
+            jobs[places[row_id]].name or f"job {places[row_id]}" for row_id in (*circle[:20], circle[0])
+        )
+        prefix = f"{path}[{first}]." if path else ""
+        faults.append(
+            Violation(f"{prefix}blocked_by", f"the jobs would wait for each other in a circle: {names}")
+        )
 
 
 def _resolve(ledger: Ledger, documents: Sequence[Mapping[str, Any]]) -> Steps:

@@ -10,7 +10,7 @@ from collections.abc import Generator
 from typing import Any
 
 from lading.api.storage.statements import RAISE_IDS, TAKE_IDS, Many, Rows, Statement
-from lading.toolkit.errors import BadInput, Conflict
+from lading.toolkit.errors import BadInput
 
 FURTHEST_JUMP = 10**12
 """A chosen number further ahead than this stays text: nobody may use the sequence up."""
@@ -32,7 +32,8 @@ def chosen_id(
 ) -> Generator[Statement | Many, Rows, tuple[int, str | None]]:
     """Return (id, text key or None) for a document whose caller chose its `_key`.
 
-    Raises Conflict when the collection has it already, BadInput when it is no possible key.
+    Raises BadInput when it is no possible key, and when the collection has it already: the published
+    API answers 400 there, and 409 only for revisions.
     """
     check_key(key)
     scope = "" if workflow_id is None else " AND workflow_id = :workflow_id"
@@ -44,7 +45,7 @@ def chosen_id(
         parameters["kind"] = kind
     taken = yield Statement(f"SELECT id FROM {table} WHERE key = :key{scope}", parameters)
     if taken:
-        raise Conflict(f"_key: {key!r} is in use.")
+        raise BadInput(f"_key: {key!r} is in use.")
     [fresh] = yield from take_ids(1)
     if not is_integer_key(key):
         return fresh, key
@@ -53,7 +54,7 @@ def chosen_id(
                            f"FROM {table} WHERE id = :id", {"id": number})  # fmt: skip
     if rows:
         if workflow_id is None or rows[0]["workflow_id"] == workflow_id:
-            raise Conflict(f"_key: {key!r} is in use.")
+            raise BadInput(f"_key: {key!r} is in use.")
         return fresh, key
     if number >= fresh + FURTHEST_JUMP:
         return fresh, key

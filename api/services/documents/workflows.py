@@ -20,7 +20,7 @@ from lading.api.storage import tables
 from lading.api.storage.documents import select_page
 from lading.api.storage.statements import Effects, Statement, UseCase
 from lading.toolkit.domain.spec import WorkflowConfig
-from lading.toolkit.errors import BadInput, Conflict
+from lading.toolkit.errors import BadInput
 
 _COLUMNS = {
     "name": "name",
@@ -107,21 +107,17 @@ async def list_workflows(services: Services, principal: Principal, paging: Pagin
 
 def add_workflow(principal: Principal, document: Mapping[str, Any], now_ms: int) -> Steps:
     """Store an empty workflow with its default config; returns its document."""
-    try:
-        row = yield from insert_workflow(
-            principal,
-            key=document.get("_key"),
-            name=document.get("name", ""),
-            user=document.get("user", ""),
-            description=document.get("description", ""),
-            is_archived=document.get("is_archived", False),
-            config=default_config(),
-            now_ms=now_ms,
-            timestamp=document.get("timestamp", ""),
-        )
-    except Conflict as error:
-        # A key in use: the published API answers 400 here, and 409 only for revisions.
-        raise BadInput(str(error)) from None
+    row = yield from insert_workflow(
+        principal,
+        key=document.get("_key"),
+        name=document.get("name", ""),
+        user=document.get("user", ""),
+        description=document.get("description", ""),
+        is_archived=document.get("is_archived", False),
+        config=default_config(),
+        now_ms=now_ms,
+        timestamp=document.get("timestamp", ""),
+    )
     return workflow_document(row)
 
 

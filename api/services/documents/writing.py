@@ -16,7 +16,7 @@ from lading.api.services.jobs import check_revision
 from lading.api.services.workflows import Steps, lock_workflow, workflow_key
 from lading.api.storage.keys import chosen_id, key_of, take_ids
 from lading.api.storage.statements import Effects, Statement
-from lading.toolkit.errors import BadInput, Conflict
+from lading.toolkit.errors import BadInput
 
 IDENTITY = frozenset({"_key", "_id", "_rev", "_oldRev"})
 
@@ -64,11 +64,7 @@ def new_identity(workflow: Any, collection: Collection, key: str | None) -> Step
     if key is None:
         [row_id] = yield from take_ids(1)
         return row_id, None
-    try:
-        return (yield from chosen_id(collection.table, workflow["id"], key, kind=collection.kind))
-    except Conflict as error:
-        # The published API answers 400 here, and 409 only for revisions.
-        raise BadInput(str(error)) from None
+    return (yield from chosen_id(collection.table, workflow["id"], key, kind=collection.kind))
 
 
 def check_same_key(document: Mapping[str, Any], key: str) -> None:
