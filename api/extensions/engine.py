@@ -185,6 +185,7 @@ async def start_workflow(call: Call) -> Any:
             file_times=request.file_times,
             ignore_missing_data=request.ignore_missing_data,
             now_ms=_now(call),
+            local_cpus=call.services.local_cpus,
         )
     )
 
@@ -201,6 +202,7 @@ async def restart_workflow(call: Call) -> Any:
         ignore_missing_data=request.ignore_missing_data,
         dry_run=request.dry_run,
         now_ms=_now(call),
+        local_cpus=call.services.local_cpus,
     )
     try:
         return await call.services.database.write(work)

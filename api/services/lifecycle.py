@@ -9,6 +9,7 @@ from lading.api.services import attempts, dependents
 from lading.api.services.identity import Principal
 from lading.api.services.initialize import all_jobs, downstream, initialize, reset_jobs
 from lading.api.services.ledger import COUNT_COLUMNS, Ledger, Steps
+from lading.api.services.own_host import offer_own_host
 from lading.api.services.specifications import AUTO_TUNE_OFF
 from lading.api.services.workflows import lock_workflow
 from lading.api.storage.keys import is_integer_key, key_of
@@ -83,11 +84,13 @@ def start(
     file_times: Mapping[str, float],
     ignore_missing_data: bool,
     now_ms: int,
+    local_cpus: int | None = None,
 ) -> Work:
     """Run the workflow from its beginning, as one use case: check, reset, raise run_id, initialise.
 
     Refused while a job runs. `missing_files` are required inputs that the caller, who sees the file
-    system, did not find; `file_times` are the modification times of those it found.
+    system, did not find; `file_times` are the modification times of those it found; `local_cpus` are
+    this host's CPUs for a workflow that names no scheduler.
     """
 
     def work(effects: Effects) -> Steps:
@@ -98,6 +101,7 @@ def start(
         if not ignore_missing_data:
             refuse_missing(missing_files)
             yield from refuse_missing_data(ledger)
+        yield from offer_own_host(ledger, local_cpus)
         yield from _store_times(ledger, file_times)
         yield from reset_jobs(ledger, (yield from all_jobs(ledger)))
         ledger.columns.update(reset_columns(row))

@@ -14,6 +14,7 @@ from lading.api.services.initialize import all_jobs, downstream, empty_ephemeral
 from lading.api.services.input_hashes import changed_jobs
 from lading.api.services.ledger import JobState, Ledger, Steps
 from lading.api.services.lifecycle import refuse_archived, refuse_missing, refuse_running, reset_columns
+from lading.api.services.own_host import offer_own_host
 from lading.api.services.workflows import lock_workflow
 from lading.api.storage.keys import key_of
 from lading.api.storage.statements import Effects, Many, Statement, Work
@@ -38,6 +39,7 @@ def restart(
     ignore_missing_data: bool,
     dry_run: bool,
     now_ms: int,
+    local_cpus: int | None = None,
 ) -> Work:
     """Restart a workflow. `file_times` and `missing_files` are what the caller saw, by file key.
 
@@ -66,6 +68,7 @@ def restart(
         if dry_run:
             answer["run_id"] = row["run_id"]
             raise DryRun(answer)
+        yield from offer_own_host(ledger, local_cpus)
         yield from ledger.write_jobs()
         yield from initialize(ledger, only_uninitialized=only_uninitialized, clear_ephemeral=False)
         ledger.add_event(
