@@ -220,3 +220,37 @@ async def test_missing_server_file_is_a_clear_error(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert f"there is no {tmp_path / 'none.json'}".encode() in errors
     assert b"Traceback" not in errors
+
+
+async def test_backend_that_cannot_be_imported_does_not_stop_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend whose libraries are missing is left out; asked for by name, it is refused with the remedy."""
+    metadata = bench.folder / "broken-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[lading.schedulers]\nbroken = nowhere.at_all:Backend\n")
+    paths = [str(bench.folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    program = [
+        sys.executable,
+        "-P",
+        "-m",
+        "lading.toolkit.submitter",
+        "--server-file",
+        str(bench.server.file),
+    ]
+    program += ["--state-directory", str(bench.folder / "state")]
+    with (bench.folder / "submitter.log").open("ab") as log:
+        process = await asyncio.create_subprocess_exec(*program, stderr=log)
+    bench._processes.append(process)
+    await until(lambda: bench.server.requests)
+    assert "broken" not in bench.server.requests[0].backends
+    assert "local" in bench.server.requests[0].backends
+    named = await asyncio.create_subprocess_exec(
+        *program, "--backend", "broken", stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await named.communicate()
+    assert named.returncode == 2
+    assert b"cannot be loaded: No module named 'nowhere'" in errors
+    assert b"Traceback" not in errors

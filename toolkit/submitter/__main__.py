@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from lading.toolkit.backends import Backend, installed_kinds, load_backend
-from lading.toolkit.errors import LadingError
+from lading.toolkit.errors import BadInput, LadingError
 from lading.toolkit.log import configure_logging
 from lading.toolkit.private_files import make_private_directory
 from lading.toolkit.submitter.connection import Connection
@@ -51,7 +51,16 @@ def usable_backends(kinds: Sequence[str] = ()) -> dict[str, Backend]:
     """Load the backends of these kinds, by default all that are installed, and keep what works here."""
     usable: dict[str, Backend] = {}
     for kind in kinds or installed_kinds():
-        backend = load_backend(kind)
+        try:
+            backend = load_backend(kind)
+        except ImportError as error:
+            if kinds:
+                raise BadInput(
+                    f"The backend {kind} cannot be loaded: {error}. Install it: lading[{kind}]."
+                ) from error
+            # Installed without what it needs: no reason to do without the others.
+            logger.warning("backend %s cannot be loaded: %s", kind, error)
+            continue
         found = backend.probe()
         verdict = "can be used" if found.available else "cannot be used"
         logger.info("backend %s %s: %s", kind, verdict, found.reason or "no reason given")
