@@ -2,7 +2,7 @@
 
 from setuptools import find_namespace_packages, setup
 
-FOLDERS = ("toolkit", "api", "schedulers")
+FOLDERS = ("toolkit", "api", "schedulers", "sbatch_templates")
 
 packages = ["lading"]
 for folder in FOLDERS:

@@ -85,6 +85,12 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
 )
 @click.option("--tls-certificate", type=_FILE, help="PEM file, the chain included.")
 @click.option("--tls-key", type=_FILE, help="PEM file of the certificate's key.")
+@click.option(
+    "--advertise",
+    metavar="URL",
+    help="Address by which nodes reach the server: HOST, HOST:PORT, or the URL of a proxy. "
+    "[default: the one it listens on]",
+)
 @click.option("--plain-http", is_flag=True, help="Accept plain HTTP on an address other machines reach.")
 @click.option(
     "--synchronous",

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -61,6 +62,8 @@ class ServerOptions:
     tls_key: Path | None = None
     plain_http: bool = False
     """Allow plain HTTP on other addresses than loopback."""
+    advertise: str | None = None
+    """The address by which nodes and commands reach the server; None: the one it listens on."""
     local_cpus: int | None = None
 
 
@@ -106,9 +109,10 @@ async def serving(options: ServerOptions, clock: Clock | None = None) -> AsyncIt
             services,
             state=state,
             fixed_tokens=fixed,
-            allowed_hosts=() if is_loopback(options.host) else None,
+            allowed_hosts=_proxy_hosts(options) if is_loopback(options.host) else None,
         )
-        url = await _listen(options, app, context, stack)
+        listens_at = await _listen(options, app, context, stack)
+        url = advertised(options.advertise, listens_at)
         server = Server(url, services, state, token)
         state.request_stop = server.stop.set
         _announce(options, server, lock, stack)
@@ -122,6 +126,13 @@ def stop_on_signals(server: Server) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop.set)
+
+
+def _proxy_hosts(options: ServerOptions) -> tuple[str, ...]:
+    """Return the names beside loopback's own by which a server that only listens there may be called."""
+    if options.advertise is None:
+        return ()
+    return (urlsplit(advertised(options.advertise, "http://localhost")).hostname or "",)
 
 
 def is_loopback(host: str) -> bool:
@@ -207,6 +218,30 @@ async def _listen(
     port = runner.addresses[0][1]
     scheme = "http" if context is None else "https"
     return f"{scheme}://{_reachable_name(options.host)}:{port}"
+
+
+def advertised(given: str | None, listens_at: str) -> str:
+    """Return the address to tell others: `HOST` and `HOST:PORT` are completed by what the server listens on."""
+    if given is None:
+        return listens_at
+    actual = urlsplit(listens_at)
+    parts = urlsplit(given if "://" in given else f"{actual.scheme}://{given}")
+    try:
+        port = parts.port or (None if "://" in given else actual.port)
+    except ValueError:
+        port = -1
+    if (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or port == -1
+        or parts.query
+        or parts.fragment
+    ):
+        raise BadInput(
+            f"--advertise {given!r} is not an address; accepted is HOST, HOST:PORT or https://HOST:PORT/PREFIX."
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
 
 
 def _reachable_name(host: str) -> str:

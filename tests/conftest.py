@@ -16,7 +16,7 @@ from tests.lib import postgres
 ON_CI = os.environ.get("CI", "").lower() not in {"", "0", "false"}
 """There everything that a test needs is installed: a skipped test is a failed one."""
 
-SECOND_COPIES = ("toolkit", "api", "schedulers")
+SECOND_COPIES = ("toolkit", "api", "schedulers", "sbatch_templates")
 
 for _name in os.environ.keys() - {postgres.ADMIN_URL_VARIABLE}:
     # A developer's own server, token or settings must decide nothing here.

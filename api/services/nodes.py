@@ -280,7 +280,21 @@ def _complete_allocation(ledger: Ledger, node: Any, reason: str) -> Steps:
         "AND state IN ('active', 'silent')",
         {"allocation": node["allocation_id"], "id": node["id"]},
     )
-    if not others:
+    if others:
+        return
+    # Slurm starts a preempted or requeued job again under its number: the row, and with it the right to
+    # register, ends when Slurm says so.
+    yield Statement(
+        "UPDATE scheduled_compute_node SET reason = :reason, rev = rev + 1 WHERE id = :id "
+        "AND status <> 'complete' AND launch_id IN (SELECT id FROM launch WHERE backend = 'slurm')",
+        {"id": node["allocation_id"], "reason": reason},
+    )
+    kept = yield Statement(
+        "SELECT a.id FROM scheduled_compute_node a JOIN launch l ON l.id = a.launch_id "
+        "WHERE a.id = :id AND l.backend = 'slurm'",
+        {"id": node["allocation_id"]},
+    )
+    if not kept:
         yield from complete_allocation(ledger, node["allocation_id"], reason)
 
 

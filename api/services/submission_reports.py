@@ -198,6 +198,12 @@ def _ended(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationRe
 
 
 def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms: int) -> Steps:
+    if report.state == "pending" and row["status"] == "active" and not living:
+        # Put back into the queue: until it starts again it may be taken back like any that waits.
+        yield Statement(
+            "UPDATE scheduled_compute_node SET status = 'pending', rev = rev + 1 WHERE id = :id",
+            {"id": row["id"]},
+        )
     end_ms = row["end_ms"] if report.end_seconds is None else now_ms + int(1000 * report.end_seconds)
     reason = report.reason or None
     if (end_ms, reason) != (row["end_ms"], row["reason"]):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("toolkit", "api", "schedulers")
+FOLDERS = ("toolkit", "api", "schedulers", "sbatch_templates")
 """Top-level folders that are mapped into the package `lading`."""
 
 

@@ -32,6 +32,7 @@ def test_handlers_are_kept_from_all_of_storage_but_its_vocabulary():
 def test_the_domain_is_kept_from_every_package_that_we_depend_on():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["server"]
+    wanted += project["optional-dependencies"]["slurm"]
     names = {Requirement(text).name.lower() for text in wanted}
     modules = {
         module

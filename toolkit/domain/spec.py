@@ -103,6 +103,21 @@ class SlurmScheduler(Sizing):
     tmp: str | None = None
     walltime: str | None = None
     extra: str | None = None
+    cpus: int | None = None
+    """Lading's, like all that follow. CPUs of each task; None, without other sizes: whole nodes."""
+    gpus: int | None = None
+    """GPUs of each node."""
+    exclusive: bool | None = None
+    """Whether nodes are taken whole; None: unless a size is given."""
+    constraint: str | None = None
+    exclude: str | None = None
+    reservation: str | None = None
+    array: bool = True
+    """Whether equal allocations are the tasks of one job array."""
+    site: str | None = None
+    """Where it is submitted: the name of a submitter's site."""
+    set_up: tuple[str, ...] = ()
+    """Lines of shell that run before the runner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,10 @@ def _build(draft: dict[str, Any]) -> Specification:
         schedulers=Schedulers(
             aws_schedulers=tuple(AwsScheduler(**item) for item in schedulers.get("aws_schedulers", ())),
             local_schedulers=tuple(LocalScheduler(**item) for item in schedulers.get("local_schedulers", ())),
-            slurm_schedulers=tuple(SlurmScheduler(**item) for item in schedulers.get("slurm_schedulers", ())),
+            slurm_schedulers=tuple(
+                SlurmScheduler(**{**item, "set_up": tuple(item.get("set_up") or ())})
+                for item in schedulers.get("slurm_schedulers", ())
+            ),
         ),
         config=WorkflowConfig(**config),
         **draft,

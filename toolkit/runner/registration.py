@@ -9,6 +9,7 @@ import secrets
 import socket
 import time
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import msgspec
@@ -37,15 +38,12 @@ class Registration:
 def request_of(node_file: NodeFile, node: Node, options: Options) -> RegisterRequest:
     """Return what this node says of itself, with a fresh identity and secret."""
     in_slurm = "SLURM_JOB_ID" in os.environ
-    scheduler = (
-        {"scheduler_type": "slurm", "slurm_job_id": os.environ["SLURM_JOB_ID"]}
-        if in_slurm
-        else {"scheduler_type": "local", "hostname": socket.gethostname()}
-    )
+    scheduler = _slurm_place() if in_slurm else {"scheduler_type": "local", "hostname": socket.gethostname()}
     return RegisterRequest(
         registration_id=secrets.token_hex(16),
         session_token=secrets.token_urlsafe(32),
-        hostname=socket.gethostname(),
+        # Several nodes of a test cluster share one machine, and with it its name.
+        hostname=(os.environ.get("SLURMD_NODENAME") if in_slurm else None) or socket.gethostname(),
         pid=os.getppid(),
         boot_id=boot_id(),
         resources=NodeResources(
@@ -90,6 +88,22 @@ async def register(
         journal.warning(f"Not registered yet: {failure}")
         await asyncio.sleep(pause * random.uniform(0.5, 1.0))
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _slurm_place() -> dict[str, Any]:
+    """Return which copy of which job this is: a job that is started again keeps its number."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    place: dict[str, Any] = {
+        "scheduler_type": "slurm",
+        "cluster": os.environ.get("SLURM_CLUSTER_NAME", ""),
+        "slurm_job_id": array or os.environ["SLURM_JOB_ID"],
+        "node_names": os.environ.get("SLURM_JOB_NODELIST", ""),
+        "restart_count": _variable("SLURM_RESTART_COUNT"),
+        "node_index": _variable("SLURM_NODEID"),
+    }
+    if array:
+        place["array_task_id"] = _variable("SLURM_ARRAY_TASK_ID")
+    return place
 
 
 def _variable(name: str) -> int:

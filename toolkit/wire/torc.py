@@ -368,6 +368,20 @@ class SlurmScheduler(SchedulerConfig):
     tmp: Text | None = None
     walltime: Walltime | None = None
     extra: Text | None = None
+    cpus: Positive | None = None
+    """Lading's own, like all that follow: CPUs of each task."""
+    gpus: Positive | None = None
+    """Of each node."""
+    exclusive: Boolean | None = None
+    """Whether nodes are taken whole; without it they are unless a size is given."""
+    constraint: Text | None = None
+    exclude: Text | None = None
+    reservation: Text | None = None
+    array: Boolean | None = None
+    """False: equal allocations are jobs of their own instead of the tasks of one array."""
+    site: Text | None = None
+    set_up: list[Text] | None = None
+    """Lines of shell that run before the runner."""
 
 
 class AwsScheduler(SchedulerConfig):

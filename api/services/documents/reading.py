@@ -185,7 +185,8 @@ SCHEDULER_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "local_schedulers": ("name", "memory", "num_cpus"),
     "slurm_schedulers": (
         "name", "account", "gres", "mem", "nodes", "ntasks_per_node", "partition", "qos", "tmp",
-        "walltime", "extra",
+        "walltime", "extra", "cpus", "gpus", "exclusive", "constraint", "exclude", "reservation", "array",
+        "site", "set_up",
     ),
     "aws_schedulers": ("name",),
 }  # fmt: skip

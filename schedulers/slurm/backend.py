@@ -1,0 +1,286 @@
+"""The Slurm backend by commands: sbatch, squeue, sacct, scancel, as every site and version has them.
+
+The external id is `slurm:<cluster>:<job>` or `slurm:<cluster>:<job>_<task>`: Slurm's own numbers, which
+outlive the process that learned them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from lading.schedulers.slurm.admission import admit
+from lading.schedulers.slurm.listing import Job
+from lading.schedulers.slurm.programs import ask, call
+from lading.schedulers.slurm.queue import PACE_SECONDS, Queue
+from lading.schedulers.slurm.records import CallFile
+from lading.schedulers.slurm.refusals import error_of, is_ambiguous
+from lading.schedulers.slurm.script import Script, scripts_of
+from lading.schedulers.slurm.states import observation_of, vanished
+from lading.toolkit.backends import Allocation, Availability, LaunchRequest, Observation, ObservedState
+from lading.toolkit.errors import BackendError, PermanentError, TransientError
+from lading.toolkit.settings import load_settings
+
+logger = logging.getLogger("lading.slurm")
+
+_SUBMIT_SECONDS: Final = 600.0
+"""sbatch repeats by itself while the controller is full, for minutes."""
+_SETTLE_SECONDS: Final = 10.0
+"""Between the end of an sbatch without an answer and the look that may say that it made nothing."""
+_TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ANSWER: Final = re.compile(r"(\d+)(?:;\S+)?")
+
+
+class Identity(NamedTuple):
+    cluster: str
+    job: str
+    """`19` or `19_3`."""
+
+    def external_id(self) -> str:
+        return f"slurm:{self.cluster}:{self.job}"
+
+    @classmethod
+    def parse(cls, external_id: str) -> Identity | None:
+        parts = external_id.split(":")
+        if len(parts) != 3 or parts[0] != "slurm" or not re.fullmatch(r"\d+(_\d+)?", parts[2]):
+            return None
+        return cls(parts[1], parts[2])
+
+
+class SlurmBackend:
+    """Submits with sbatch, looks with squeue and sacct, ends with scancel."""
+
+    kind = "slurm"
+    observe_interval_seconds = PACE_SECONDS
+
+    def __init__(
+        self,
+        *,
+        queue: Queue | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        settle_seconds: float = _SETTLE_SECONDS,
+    ) -> None:
+        self._queue = queue or Queue(monotonic=monotonic)
+        self._monotonic = monotonic
+        self._settle_seconds = settle_seconds
+        self._admitted: set[str] = set()
+        self._seen_over: dict[str, float] = {}
+        """Name of a call without an answer -> when this process first knew that its sbatch had ended."""
+        self._first_look: dict[str, float] = {}
+        """Name -> when squeue first knew nothing of it, where no accounting can confirm that."""
+        self._active: set[str] = set()
+        self._absent_since: dict[str, float] = {}
+
+    def probe(self) -> Availability:
+        """Say which cluster answers here, or why none does."""
+        try:
+            site = self._queue.site()
+        except BackendError as error:
+            return Availability(available=False, reason=str(error))
+        accounting = "with accounting" if site.has_accounting else "without accounting"
+        return Availability(
+            available=True, reason=f"Slurm {site.version}, cluster {site.cluster}, {accounting}"
+        )
+
+    # ---- submit and find ----
+
+    def submit(self, request: LaunchRequest) -> Sequence[Allocation]:
+        """Call sbatch for each script whose job does not exist yet."""
+        _check_tag(request.tag)
+        site = self._queue.site()
+        if len(request.node_files) >= site.largest_array and request.config.get("array") is not False:
+            raise PermanentError(
+                f"num_jobs: {len(request.node_files)} are more than an array of this cluster holds; "
+                f"accepted: up to {site.largest_array - 1}."
+            )
+        scripts = scripts_of(request, _templates())
+        found = {script.name: self._existing(request, script) for script in scripts}
+        if not all(found.values()):
+            self._admit(request.config, scripts)
+            request.output_directory.mkdir(parents=True, exist_ok=True)
+        for script in scripts:
+            if not found[script.name]:
+                found[script.name] = self._sbatch(request, script)
+        return [allocation for script in scripts for allocation in self._rows(script, found[script.name])]
+
+    def find(self, request: LaunchRequest) -> Sequence[Allocation]:
+        """Return the jobs that exist under the tag; raise TransientError while nobody can know."""
+        _check_tag(request.tag)
+        return [
+            allocation
+            for script in scripts_of(request, _templates())
+            if (job := self._existing(request, script))
+            for allocation in self._rows(script, job)
+        ]
+
+    def render(self, request: LaunchRequest) -> str:
+        """Return what sbatch would get."""
+        return "\n".join(script.text for script in scripts_of(request, _templates()))
+
+    def _admit(self, config: Mapping[str, Any], scripts: Sequence[Script]) -> None:
+        facts = json.dumps({**config, "rows": len(scripts[0].rows)}, sort_keys=True, default=str)
+        if facts not in self._admitted:
+            admit(config, scripts)
+            self._admitted.add(facts)
+
+    def _sbatch(self, request: LaunchRequest, script: Script) -> str:
+        file = CallFile(request.state_directory, script.name)
+        with file.locked() as lock:
+            file.begin()
+            self._forget_looks(script.name)
+            # A script's own line would be outranked by these words: the name is what it is found by.
+            command = ["sbatch", "--parsable", f"--job-name={script.name}"]
+            outcome = call(command, text=script.text, seconds=_SUBMIT_SECONDS, held=[lock])
+            answer = (
+                _ANSWER.fullmatch(outcome.stdout.strip().splitlines()[-1]) if outcome.stdout.strip() else None
+            )
+            if answer is not None:
+                file.settle(answer.group(1))
+                return answer.group(1)
+            error = error_of("sbatch", outcome.stderr or outcome.stdout)
+            if outcome.returncode == 0:
+                raise TransientError(f"sbatch answered no job number: {outcome.stdout.strip()[:200]!r}.")
+            if not is_ambiguous(error):
+                # Slurm said that there is no such job.
+                file.forget()
+                self._admitted.clear()
+            raise error
+
+    def _existing(self, request: LaunchRequest, script: Script) -> str:
+        """Return the job's number, empty when it is certain that there is none."""
+        file = CallFile(request.state_directory, script.name)
+        record = file.read()
+        if record is None:
+            return ""
+        if record.job:
+            return record.job
+        with file.locked():
+            file.check_is_over(record)
+            job = self._search(script.name)
+            if job:
+                file.settle(job)
+            else:
+                file.forget()
+            self._forget_looks(script.name)
+            return job
+
+    def _search(self, name: str) -> str:
+        """Look for a job by its name; empty only after two answers that know of none."""
+        now = self._monotonic()
+        over_since = self._seen_over.setdefault(name, now)
+        earliest = over_since + self._settle_seconds
+        if now < earliest:
+            raise TransientError(f"{name} may have been submitted; Slurm is asked in {earliest - now:.0f} s.")
+        look = self._queue.look(not_before=earliest)
+        job = look.named(name)
+        if job:
+            return job
+        if self._queue.site().has_accounting:
+            recorded = self._queue.recorded_number(name)
+            if recorded is None:
+                raise TransientError(f"{name} may have been submitted; the accounting is asked in a moment.")
+            return recorded
+        first = self._first_look.setdefault(name, look.began)
+        if look.began == first:
+            raise TransientError(f"{name} is not in Slurm's queue; without accounting it is asked once more.")
+        return ""
+
+    def _forget_looks(self, name: str) -> None:
+        self._seen_over.pop(name, None)
+        self._first_look.pop(name, None)
+
+    def _rows(self, script: Script, job: str) -> list[Allocation]:
+        cluster = self._queue.site().cluster
+        if len(script.rows) == 1:
+            return [Allocation(Identity(cluster, job).external_id(), script.rows[0])]
+        return [
+            Allocation(Identity(cluster, f"{job}_{task}").external_id(), row)
+            for task, row in enumerate(script.rows, start=1)
+        ]
+
+    # ---- observe and cancel ----
+
+    def observe(self, external_ids: Sequence[str]) -> Sequence[Observation]:
+        """Ask squeue once, and sacct once for what squeue does not list."""
+        if not external_ids:
+            return []
+        identities = {external_id: Identity.parse(external_id) for external_id in external_ids}
+        look = self._queue.look()
+        absent = [
+            external_id
+            for external_id, identity in identities.items()
+            if identity is not None and identity.job not in look.jobs
+        ]
+        records, problem = self._records([identities[external_id] for external_id in absent])
+        answers = []
+        for external_id in external_ids:
+            identity = identities[external_id]
+            if identity is None:
+                answers.append(Observation(external_id, ObservedState.UNKNOWN, "not an id of a Slurm job"))
+                continue
+            job = look.jobs.get(identity.job) or (records or {}).get(identity.job)
+            if job is not None:
+                answers.append(self._seen(external_id, job))
+            else:
+                answers.append(self._missing(external_id, look.began, problem if records is None else ""))
+        self._remember_only(external_ids)
+        return answers
+
+    def cancel(self, external_ids: Sequence[str]) -> None:
+        """End them in one call; Slurm says nothing of those that have ended."""
+        jobs = [identity.job for text in external_ids if (identity := Identity.parse(text)) is not None]
+        if jobs:
+            ask(["scancel", "--quiet", *jobs])
+
+    def _records(self, identities: Sequence[Identity | None]) -> tuple[dict[str, Job] | None, str]:
+        jobs = [identity.job for identity in identities if identity is not None]
+        if not jobs or not self._queue.site().has_accounting:
+            return {}, ""
+        try:
+            return self._queue.records(jobs), "the accounting was asked a moment ago"
+        except BackendError as error:
+            # Weather of the accounting alone: what squeue said stays true.
+            logger.warning("sacct cannot be asked: %s", error)
+            return None, str(error)
+
+    def _seen(self, external_id: str, job: Job) -> Observation:
+        self._absent_since.pop(external_id, None)
+        observation = observation_of(external_id, job, was_active=external_id in self._active)
+        if observation.state is ObservedState.ACTIVE:
+            self._active.add(external_id)
+        return observation
+
+    def _missing(self, external_id: str, looked_at: float, problem: str) -> Observation:
+        """Judge one that no answer names: never at once, and never as a proof."""
+        site = self._queue.site()
+        since = self._absent_since.setdefault(external_id, looked_at)
+        if problem:
+            return Observation(
+                external_id, ObservedState.UNKNOWN, f"Slurm's accounting does not answer: {problem}"
+            )
+        if looked_at - since < site.minimum_age_seconds:
+            return Observation(external_id, ObservedState.UNKNOWN, "Slurm does not list it; asked again")
+        return vanished(external_id, has_accounting=site.has_accounting)
+
+    def _remember_only(self, external_ids: Sequence[str]) -> None:
+        self._active &= set(external_ids)
+        for external_id in self._absent_since.keys() - set(external_ids):
+            del self._absent_since[external_id]
+
+
+def _check_tag(tag: str) -> None:
+    if not _TAG.fullmatch(tag):
+        raise PermanentError(f"The tag {tag!r} is not letters, digits, '-' and '_' (at most 128).")
+
+
+def _templates() -> Path | None:
+    """Return the folder of a site's own templates, by its settings."""
+    folder = load_settings().values.sbatch_templates
+    if folder is not None and not folder.is_dir():
+        raise PermanentError(f"sbatch_templates: there is no folder {str(folder)!r}.")
+    return folder
