@@ -1,9 +1,9 @@
-# One job of a fault test: `bash job.sh FOLDER NAME SECONDS`.
+# One job of a fault test: `bash job.sh FOLDER NAME SECONDS [LINGER]`; told to end it takes LINGER seconds.
 #
 # Appends "NAME ATTEMPT PID start|end|overlap TIME" to FOLDER/journal, each line in one write to a file
 # opened for appending, so that hundreds of jobs at once do not tear each other's lines.
 LC_ALL=C
-folder=$1 name=$2 seconds=$3
+folder=$1 name=$2 seconds=$3 linger=${4-}
 
 note() {
   printf '%s %s %s %s %s\n' "$name" "$LADING_ATTEMPT" "$$" "$1" "$EPOCHREALTIME" >> "$folder/journal"
@@ -20,6 +20,8 @@ for mark in "$folder/alive/$name".*; do
     [[ ${words[3]-} == "$name" ]] && note overlap
   fi
 done
+
+[[ -n ${4-} ]] && trap 'sleep "$linger"; exit 143' TERM
 
 note start
 sleep "$seconds"

@@ -34,6 +34,8 @@ LAB_MARK = "FAULT_LAB"
 """In the environment of everything that a lab starts, and of what that starts."""
 LEASE_SECONDS = 5.0
 NUM_JOBS = 200
+LENGTHS = tuple(number * 37 % 21 / 10 for number in range(NUM_JOBS))
+"""Seconds: 0 to 2, mixed, the same in every test."""
 NUM_CPUS = 40
 """Sleeping jobs need none: so many let 200 of them pass in a few seconds."""
 
@@ -236,14 +238,11 @@ class Lab:
 
     def specification(
         self,
-        seconds: Iterable[float] | None = None,
+        seconds: Iterable[float] = LENGTHS,
         *,
         name: str = "faults",
         schedulers: Sequence[Mapping[str, Any]] | None = None,
     ) -> dict[str, Any]:
-        if seconds is None:
-            # 0 to 2 seconds, mixed, the same in every test.
-            seconds = [number * 37 % 21 / 10 for number in range(NUM_JOBS)]
         if schedulers is None:
             schedulers = [{"name": "local", "num_cpus": NUM_CPUS, "memory": "64g", "max_allocations": 1}]
         return {

@@ -69,9 +69,17 @@ def test_running_jobs_are_taken_away(lab: Lab, way: str) -> None:
 
 
 def test_all_jobs_are_reset_while_they_run(lab: Lab) -> None:
-    """reset_job_status and initialize_jobs in the middle of a run: each job is killed before it starts again."""
+    """reset_job_status and initialize_jobs in the middle of a run: each job has ended before it starts again.
+
+    There are free CPUs for all of them to start at once, and they take a second to end when they are told to.
+    """
     lab.start_submitter()
-    workflow = lab.submit(lab.specification([4.0] * NUM_CPUS))
+    schedulers = [{"name": "local", "num_cpus": 2 * NUM_CPUS, "memory": "64g", "max_allocations": 1}]
+    specification = lab.specification([4.0] * NUM_CPUS, schedulers=schedulers)
+    for job in specification["jobs"]:
+        job["command"] += " 1"
+        job["supports_termination"] = True
+    workflow = lab.submit(specification)
     until(lambda: len(_running(lab, workflow)) == NUM_CPUS, 30, "all jobs run")
     for action in ("reset_job_status", "initialize_jobs"):
         status, answer = lab.call("POST", f"/workflows/{workflow}/{action}")
