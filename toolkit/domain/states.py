@@ -46,6 +46,8 @@ class JobEvent(StrEnum):
     COMPLETE = "complete"
     TERMINATE = "terminate"
     CANCEL = "cancel"
+    BLOCK = "block"
+    """It must wait after all: an edge from an unfinished job was added."""
     UNBLOCK = "unblock"
     GIVE_BACK = "give_back"
     """The attempt ended without a result, or never began: the job may run again."""
@@ -65,6 +67,7 @@ JOB_TRANSITIONS: Final = MappingProxyType(
         JobEvent.COMPLETE: (_ANY, JobStatus.DONE),
         JobEvent.TERMINATE: (_ANY, JobStatus.TERMINATED),
         JobEvent.CANCEL: (_ANY - JOB_COMPLETE, JobStatus.CANCELED),
+        JobEvent.BLOCK: (CLAIMABLE, JobStatus.BLOCKED),
         JobEvent.UNBLOCK: (frozenset({JobStatus.BLOCKED}), JobStatus.READY),
         JobEvent.GIVE_BACK: (ACTIVE, JobStatus.READY),
         JobEvent.RESET: (_ANY, JobStatus.UNINITIALIZED),
