@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ _OPTIONS: Final = {
     "exclude": "--exclude",
     "reservation": "--reservation",
 }
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,10 @@ def options_of(request: LaunchRequest, rows: Sequence[int], name: str) -> list[s
     if is_array:
         words.append(f"--array=1-{len(rows)}")
     folder = _line("output_directory", request.output_directory).replace("%", "%%")
+    if "\\" in folder:
+        raise PermanentError(
+            f"output_directory: {folder!r} has a backslash, which Slurm takes out of file names."
+        )
     words.append(f"--output={folder}/slurm_{'%A_%a' if is_array else '%j'}.out")
     # A job that Slurm starts again goes on in the same file, and is known by its restart count.
     words += ["--open-mode=append", "--requeue"]
@@ -157,6 +163,7 @@ def _render(request: LaunchRequest, rows: Sequence[int], name: str, templates: P
         keep_trailing_newline=True,
     )
     environment.filters["verbatim"] = _verbatim
+    environment.filters["directive"] = _directive
     if request.parameters.get("start_one_worker_per_node"):
         template = "per_node.sh.j2"
     else:
@@ -191,6 +198,15 @@ def _runner(request: LaunchRequest) -> list[str]:
 def _quoted(value: object) -> str:
     """Print a value as one word of the shell, whatever is in it."""
     return str(value) if isinstance(value, _Verbatim) else shlex.quote(_line("a value", value))
+
+
+def _directive(value: object) -> str:
+    """Print a value as one word of an #SBATCH line: there a backslash counts, and only within quotes."""
+    text = _line("an option", value)
+    if _PLAIN.fullmatch(text):
+        return _Verbatim(text)
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return _Verbatim(f'"{escaped}"')
 
 
 def _verbatim(value: object) -> str:

@@ -1,0 +1,127 @@
+"""Real Slurm clusters, one for each configuration, started when the first test wants it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("cluster.sh")
+USER = "lading-guest"
+"""An unprivileged account of this machine, made for the tests."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    folder: Path
+    address: str
+    """Of the host, as the nodes see it."""
+    bridge: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"SLURM_CONF": str(self.folder / "slurm.conf")}
+
+    def run(self, *command: str, check: bool = True) -> str:
+        """Run one of Slurm's programs against this cluster."""
+        outcome = subprocess.run(
+            command, env=os.environ | self.environment, capture_output=True, text=True, check=False
+        )
+        assert outcome.returncode == 0 or not check, f"{command}: {outcome.stderr}"
+        return outcome.stdout
+
+    def on_node(self, name: str, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a program in a node's network."""
+        inside = ["nsenter", f"--net=/run/netns/{self.bridge}-{name}", *command]
+        return subprocess.run(inside, capture_output=True, text=True, check=False)
+
+    def queue(self) -> list[str]:
+        """List the jobs that wait or run."""
+        return self.run("squeue", "-h", "-r", "-o", "%i %T %r %j").splitlines()
+
+
+@contextmanager
+def running_cluster(**choices: str) -> Iterator[Cluster]:
+    """Run a cluster for the length of the context; skip, with the reason, where none can be."""
+    if os.geteuid() != 0:
+        pytest.skip("Slurm: its daemons and networks need root")
+    if shutil.which("apt-get") is None:
+        pytest.skip("Slurm: only Debian's packages are known here")
+    folder = Path(tempfile.mkdtemp(prefix="lading-slurm-", dir="/tmp"))
+    environment = os.environ | {f"CLUSTER_{name.upper()}": value for name, value in choices.items()}
+    started = subprocess.run(
+        ["bash", SCRIPT, "start", folder], env=environment, capture_output=True, text=True, check=False
+    )
+    try:
+        assert started.returncode == 0, f"no cluster: {started.stderr}"
+        network = (folder / "run" / "network").read_text().strip()
+        yield Cluster(folder, f"{network}.1", (folder / "run" / "bridge").read_text().strip())
+    finally:
+        subprocess.run(["bash", SCRIPT, "stop", folder], capture_output=True, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def cluster_a() -> Iterator[Cluster]:
+    """Two nodes of 16 CPUs, accounting, nothing enforced."""
+    with running_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def cluster_bare() -> Iterator[Cluster]:
+    """The same without accounting, as some sites have it."""
+    with running_cluster(accounting="no") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def guest() -> str:
+    """Name an unprivileged user of this machine."""
+    try:
+        pwd.getpwnam(USER)
+    except KeyError:
+        subprocess.run(["useradd", "--system", "--no-create-home", USER], check=True)
+    return USER
+
+
+@pytest.fixture(scope="session")
+def cluster_b(guest: str) -> Iterator[Cluster]:
+    """Limits are enforced at submission; the guest may have two jobs."""
+    with running_cluster(strict="yes", user=guest, max_submit="2") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def on_a(cluster_a: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Let this process talk to cluster A; leave no job behind."""
+    yield from _entered(cluster_a, monkeypatch)
+
+
+@pytest.fixture(params=["cluster_a", "cluster_bare"])
+def on_any(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """The same, with accounting and without."""
+    yield from _entered(request.getfixturevalue(request.param), monkeypatch)
+
+
+@pytest.fixture
+def on_b(cluster_b: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Let this process talk to cluster B; leave no job behind."""
+    yield from _entered(cluster_b, monkeypatch)
+
+
+def _entered(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    for name, value in cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    yield cluster
+    ids = [line.split()[0] for line in cluster.queue()]
+    if ids:
+        cluster.run("scancel", "--quiet", *ids)

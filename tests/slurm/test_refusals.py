@@ -1,0 +1,152 @@
+"""What Slurm does not accept: said with its own words and the field's name, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import pwd
+
+import pytest
+
+from lading.schedulers.slurm import SlurmBackend
+from lading.toolkit.errors import BackendError, CapacityError, PermanentError, TransientError
+from tests.lib.waiting import until
+from tests.slurm.lab import make_backend, make_request, waiting_templates
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("LADING_SBATCH_TEMPLATES", str(waiting_templates(tmp_path / "templates")))
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "words"),
+    [
+        ({"partition": "nosuch"}, "partition", "nosuch"),
+        ({"account": "nosuch"}, "account", "Invalid account"),
+        ({"qos": "nosuch"}, "qos", "Invalid qos"),
+        ({"walltime": "2-00:00:00"}, "walltime", "1-00:00:00"),
+        ({"gres": "gpu:h100:1"}, "gres", "not available"),
+        ({"mem": "9000G"}, "mem", "not available"),
+        ({"nodes": 3}, "nodes", "up to 2"),
+        ({"partition": "single", "nodes": 2}, "nodes", "up to 1"),
+        ({"constraint": "nosuch"}, "constraint", "Invalid feature"),
+        ({"reservation": "nosuch"}, "reservation", "reservation"),
+        ({"extra": "--nosuch-option"}, "extra", "unrecognized option"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_what_can_never_run_is_refused_by_field(on_b, tmp_path, config, field, words):
+    with pytest.raises(PermanentError) as caught:
+        make_backend().submit(make_request(tmp_path, "lading-refused", **config))
+    assert field in str(caught.value).partition(":")[0]
+    assert words in str(caught.value)
+    assert on_b.queue() == []
+
+
+def test_a_closed_partition_is_waited_for(on_b, tmp_path):
+    with pytest.raises(CapacityError, match=r"partition: 'closed' is DOWN"):
+        make_backend().submit(make_request(tmp_path, "lading-closed", partition="closed"))
+    assert on_b.queue() == []
+
+
+def test_the_users_limit_of_jobs_is_waited_for(on_b, guest, tmp_path):
+    """As the unprivileged user: two jobs, then no third until one has ended."""
+    folder = tmp_path / "guest"
+    folder.mkdir()
+    user = pwd.getpwnam(guest)
+    os.chown(folder, user.pw_uid, user.pw_gid)
+    for parent in (tmp_path, *tmp_path.parents):
+        if str(parent).startswith("/tmp/"):
+            parent.chmod(0o755)
+    # All that the other user's process needs is loaded now: the interpreter's folder may be closed to it.
+    make_backend().render(make_request(folder, "lading-guest-0"))
+    backend = make_backend()
+
+    def work() -> str:
+        made = [backend.submit(make_request(folder, f"lading-guest-{number}"))[0] for number in (1, 2)]
+        try:
+            backend.submit(make_request(folder, "lading-guest-3"))
+        except CapacityError as error:
+            backend.cancel([allocation.external_id for allocation in made])
+            return str(error)
+        return "a third job was accepted"
+
+    said = as_user(user, work)
+    assert "MaxSubmitJob" in said
+    assert not any("lading-guest-3" in line for line in on_b.queue())
+
+
+def as_user(user, work):
+    """Do something as another user, in a child process; return what it returned."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(user.pw_gid)
+            os.setuid(user.pw_uid)
+            os.environ |= {"HOME": "/nonexistent", "XDG_CONFIG_HOME": "/nonexistent"}
+            os.write(writer, work().encode())
+        except BaseException as error:  # noqa: BLE001 the parent is told
+            os.write(writer, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        said = stream.read()
+    os.waitpid(child, 0)
+    return said
+
+
+def test_a_controller_that_is_away_is_weather(on_a, tmp_path, monkeypatch):
+    lost = tmp_path / "slurm.conf"
+    text = (on_a.folder / "slurm.conf").read_text()
+    port = next(line for line in text.splitlines() if line.startswith("SlurmctldPort="))
+    lost.write_text(text.replace(port, "SlurmctldPort=9").replace("MessageTimeout=30", "MessageTimeout=2"))
+    monkeypatch.setenv("SLURM_CONF", str(lost))
+    with pytest.raises(TransientError, match="Unable to contact"):
+        make_backend().submit(make_request(tmp_path, "lading-weather"))
+
+
+NASTY = "a 'b\" $(touch pwned) `touch pwned` ; touch pwned # %j"
+
+
+def test_names_and_paths_are_quoted(on_a, tmp_path, monkeypatch):
+    folder = tmp_path / NASTY
+    folder.mkdir()
+    request = make_request(
+        folder, "lading-quoted", extra=f"--comment='{NASTY.replace(chr(39), '')}' --nice=1"
+    )
+    backend: SlurmBackend = make_backend()
+    [allocation] = backend.submit(request)
+    job = allocation.external_id.rpartition(":")[2]
+    dump = folder / "lading-quoted.0.json.environment"
+    until(dump.exists, 20.0, "the job's own words")
+    assert [path.name for path in (folder / "output").iterdir()] == [f"slurm_{job}.out"]
+    assert list(tmp_path.rglob("pwned")) == []
+
+
+@pytest.mark.parametrize(
+    "field", ["account", "partition", "qos", "mem", "constraint", "extra", "exclude", "gres"]
+)
+@pytest.mark.parametrize("letter", ["\n", "\r", "\0", "\u2028"], ids=["LF", "CR", "NUL", "LS"])
+def test_line_breaks_are_refused(tmp_path, field, letter):
+    with pytest.raises(BackendError, match=f"{field}: .*line break"):
+        make_backend().render(make_request(tmp_path, "lading-lines", **{field: f"x{letter}#SBATCH --uid=0"}))
+
+
+def test_a_set_up_line_is_one_line(tmp_path):
+    text = make_backend().render(make_request(tmp_path, "lading-set-up", set_up=["module load 'gcc'"]))
+    assert "\nmodule load 'gcc'\n" in text
+    with pytest.raises(PermanentError, match="set_up: .*line break"):
+        make_backend().render(make_request(tmp_path, "lading-set-up", set_up=["true\nfalse"]))
+
+
+@pytest.mark.parametrize(
+    "extra", ["--job-name=x", "-J x", "-Jx", "--array=1-9", "--wrap=true", "--export=ALL"]
+)
+def test_extra_does_not_decide_what_lading_decides(tmp_path, extra):
+    with pytest.raises(PermanentError, match="extra: .*not accepted"):
+        make_backend().render(make_request(tmp_path, "lading-extra", extra=extra))
