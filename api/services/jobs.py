@@ -16,7 +16,7 @@ from lading.api.services import attempts, dependents
 from lading.api.services.blockers import add_blocks_edges
 from lading.api.services.identity import Principal
 from lading.api.services.initialize import config_id, downstream, reset_jobs
-from lading.api.services.job_documents import job_document, parse_revision
+from lading.api.services.job_documents import job_document, parse_revision, revision
 from lading.api.services.ledger import JobState, Ledger, Steps
 from lading.api.services.workflows import lock_workflow
 from lading.api.storage.keys import chosen_id, is_integer_key, key_filter, key_of, take_ids
@@ -356,7 +356,7 @@ def modify_job(
             yield from force_status(ledger, job, JobStatus(changes["status"]))
         yield from ledger.flush()
         [fresh] = yield Statement("SELECT * FROM job WHERE id = :id", {"id": job.id})
-        return job_document(fresh, ledger.workflow_key)
+        return {**job_document(fresh, ledger.workflow_key), "_oldRev": revision(stored["rev"])}
 
     return work
 

@@ -13,7 +13,7 @@ from lading.api.services.ledger import Ledger, Steps
 from lading.api.storage.keys import chosen_id, take_ids
 from lading.api.storage.statements import Effects, Many, Statement
 from lading.toolkit.clock import iso_utc
-from lading.toolkit.domain.spec import JobSpecification, Specification, to_document
+from lading.toolkit.domain.spec import JobSpecification, SlurmScheduler, Specification, to_document
 
 AUTO_TUNE_OFF = '{"enabled":false,"job_keys":[]}'
 _INSERT_WORKFLOW = (
@@ -182,6 +182,9 @@ def _store_schedulers(
     for row_id, (kind, scheduler) in zip(ids, configs, strict=True):
         names["scheduler", f"{kind}_schedulers/{scheduler.name}"] = row_id
         body = {name: value for name, value in to_document(scheduler).items() if name != "name"}
+        if isinstance(scheduler, SlurmScheduler):
+            # The published document always has it, also when it is the default.
+            body["qos"] = scheduler.qos
         rows.append(
             {
                 "id": row_id,

@@ -8,9 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from lading.api.server_process import ServerOptions
 from lading.api.storage.opening import open_database
+from tests.api.world import World, make_world
 from tests.lib.postgres import Databases
 from tests.lib.service import Service, running_service
 
@@ -48,3 +50,40 @@ async def server(location: str, tmp_path: Path) -> AsyncIterator[Service]:
     """A server on a fresh database; see `tests.lib.service.Service`."""
     async with running_service(ServerOptions(location, server_file=tmp_path / "server.json")) as service:
         yield service
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def shared_location(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """`--database` of a database that all tests of a module use: both kinds, one after the other."""
+    if request.param == "sqlite":
+        yield str(tmp_path_factory.mktemp("shared") / "lading.db")
+        return
+    databases: Databases = request.getfixturevalue("postgres_databases")
+    url = databases.create(request.getfixturevalue("postgres_template"))
+    yield url
+    databases.drop(url)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_server(
+    shared_location: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Service]:
+    """A server for all tests of a module; each works in workflows of its own."""
+    folder = tmp_path_factory.mktemp("server")
+    options = ServerOptions(shared_location, server_file=folder / "server.json", synchronous="NORMAL")
+    async with running_service(options) as service:
+        yield service
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(shared_server: Service) -> World:
+    """A workflow with one of everything, for tests that change nothing."""
+    return await make_world(shared_server)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fresh_world(shared_server: Service) -> World:
+    """A workflow with one of everything, to be changed."""
+    return await make_world(shared_server)
