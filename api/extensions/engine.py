@@ -6,10 +6,21 @@ from typing import Any
 
 from lading.api.context import Call
 from lading.api.routing import MEBIBYTE, NODES, PEOPLE, Query, Route
-from lading.api.services import jobs, lifecycle, nodes, progress, restart, submission_reports, submissions
+from lading.api.services import (
+    jobs,
+    lifecycle,
+    nodes,
+    progress,
+    restart,
+    submission_reports,
+    submissions,
+    tuning,
+)
+from lading.api.services.idempotency import once
 from lading.api.services.identity import Scope
 from lading.api.services.sync import sync
 from lading.api.services.wakeups import look_until_news
+from lading.api.storage.statements import Effects, UseCase, Work
 from lading.toolkit.clock import to_milliseconds
 from lading.toolkit.errors import BadInput, Forbidden, NotFound
 from lading.toolkit.wire.extensions import (
@@ -35,6 +46,16 @@ _newest: dict[tuple[str, int], int] = {}
 
 def _now(call: Call) -> int:
     return to_milliseconds(call.services.clock.wall())
+
+
+async def _write_once(call: Call, work: Work) -> Any:
+    """Run a use case whose call may be repeated: a lost answer must not start a second run."""
+    key, body_hash, now_ms = call.idempotency_key, call.body_hash, _now(call)
+
+    def guarded(effects: Effects) -> UseCase:
+        return (yield from once(call.principal, key, body_hash, now_ms, lambda: work(effects)))
+
+    return await call.services.database.write(guarded)
 
 
 # ---- nodes ----------------------------------------------------------------------------------
@@ -176,18 +197,26 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
 
 
 async def start_workflow(call: Call) -> Any:
+    """Start; with auto_tune in the same transaction, so that no runner claims a job that is to wait."""
     request: StartRequest = call.body or StartRequest()
-    return await call.services.database.write(
-        lifecycle.start(
-            call.principal,
-            call.path["workflow"],
-            missing_files=request.missing_files,
-            file_times=request.file_times,
-            ignore_missing_data=request.ignore_missing_data,
-            now_ms=_now(call),
-            local_cpus=call.services.local_cpus,
-        )
+    principal, workflow, now_ms = call.principal, call.path["workflow"], _now(call)
+    start = lifecycle.start(
+        principal,
+        workflow,
+        missing_files=request.missing_files,
+        file_times=request.file_times,
+        ignore_missing_data=request.ignore_missing_data,
+        now_ms=now_ms,
     )
+    tune = tuning.begin(principal, workflow, now_ms)
+
+    def work(effects: Effects) -> UseCase:
+        answer = yield from start(effects)
+        if request.auto_tune:
+            yield from tune(effects)
+        return answer
+
+    return await _write_once(call, work)
 
 
 async def restart_workflow(call: Call) -> Any:
@@ -205,7 +234,7 @@ async def restart_workflow(call: Call) -> Any:
         local_cpus=call.services.local_cpus,
     )
     try:
-        return await call.services.database.write(work)
+        return await _write_once(call, work)
     except restart.DryRun as dry_run:
         return dry_run.answer
 
@@ -295,12 +324,12 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/workflows/{workflow}/start", "start_workflow", start_workflow,
         "Run a workflow from its beginning: checks, resets, raises run_id, initialises.",
-        body=StartRequest, scopes=_OWNERS, tags=("workflows",),
+        body=StartRequest, scopes=_OWNERS, tags=("workflows",), creates=True,
     ),
     Route(
         "POST", "/workflows/{workflow}/restart", "restart_workflow", restart_workflow,
         "Run again what is out of date or never ended; says what and why.",
-        body=RestartRequest, response=RestartResponse, scopes=_OWNERS, tags=("workflows",),
+        body=RestartRequest, response=RestartResponse, scopes=_OWNERS, tags=("workflows",), creates=True,
     ),
     Route(
         "GET", "/workflows/{workflow}/progress", "get_progress", show_progress,

@@ -6,6 +6,7 @@ from typing import Any
 
 from lading.api.extensions import admin, events, tokens
 from lading.api.extensions.engine import ROUTES as ENGINE_ROUTES
+from lading.api.extensions.scripts import ROUTES as SCRIPT_ROUTES
 from lading.api.routing import ADMINISTRATORS, Query, Route
 from lading.api.services.identity import Scope
 from lading.toolkit.wire.extensions import NodeTokenResponse
@@ -14,6 +15,7 @@ _OWNERS = frozenset({Scope.USER, Scope.ADMIN})
 
 ROUTES: tuple[Route, ...] = (
     *ENGINE_ROUTES,
+    *SCRIPT_ROUTES,
     Route(
         "GET", "/workflows/{workflow}/events/stream", "stream_events", events.stream,
         "Send the workflow's events as server-sent events, old ones first; resumes after Last-Event-ID.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from lading.api.services import attempts, dependents
 from lading.api.services.identity import Principal
 from lading.api.services.initialize import all_jobs, downstream, initialize, reset_jobs
@@ -242,3 +244,10 @@ def is_complete(workflow: Any) -> bool:
     if workflow["is_canceled"]:
         return not (workflow["n_submitted"] or workflow["n_submitted_pending"])
     return not any(workflow[COUNT_COLUMNS[status]] for status in set(JobStatus) - WORKFLOW_COMPLETE)
+
+
+def unclaimed_completion_script(workflow: Any) -> str | None:
+    """Return the script that a node is to run once the workflow is complete; None when there is none."""
+    if workflow["is_canceled"] or workflow["completion_script_claimed"]:
+        return None
+    return orjson.loads(workflow["config"]).get("workflow_completion_script") or None

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import attempts, claims, dependents, nodes
+from lading.api.services import attempts, claims, dependents, lifecycle, nodes
 from lading.api.services.attempts import End
 from lading.api.services.ledger import Ledger, Steps
 from lading.api.services.workflows import lock_workflow_id
@@ -69,6 +69,8 @@ def sync(workflow_id: int, node_id: int, request: SyncRequest, *, newest: bool, 
         response.num_ready = ledger.count(JobStatus.READY, JobStatus.SCHEDULED)
         response.num_unfinished = ledger.count(*_UNFINISHED)
         response.is_complete = response.num_unfinished == 0
+        if alive and response.is_complete:
+            response.has_completion_script = lifecycle.unclaimed_completion_script(workflow) is not None
         return response
 
     return work

@@ -8,57 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, Self, TypeAlias, TypeVar
+from typing import Any, Final
 
-import msgspec
-
+from lading.toolkit.client.calls import BULK_TIMEOUT_SECONDS, Document
+from lading.toolkit.client.documents import DocumentVerbs
 from lading.toolkit.client.events import Event, EventDecoder
-from lading.toolkit.client.session import Call, Patience, QueryValue, Session, path_of
-from lading.toolkit.client.target import Target
+from lading.toolkit.client.life import LifeVerbs
+from lading.toolkit.client.session import Call, Patience, QueryValue, path_of
 from lading.toolkit.errors import Unavailable
-from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS, AttemptDocument, Progress, StartRequest
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS, AttemptDocument, Progress
 
-T = TypeVar("T")
-Document: TypeAlias = dict[str, Any]
+__all__ = ["BATCH_SIZE", "AsyncLading", "Document"]
 
-PAGE_SIZE: Final = 10_000
 BATCH_SIZE: Final = 10_000
-_BULK_TIMEOUT_SECONDS: Final = 900.0
 _STREAM_SILENCE_SECONDS: Final = 60.0
 
 
-class _Page(msgspec.Struct):
-    """The list envelope."""
-
-    items: list[Any]
-    has_more: bool = False
-
-
-class AsyncLading:
+class AsyncLading(DocumentVerbs, LifeVerbs):
     """A client of one server. Make it and use it within one event loop."""
-
-    def __init__(self, target: Target | str, *, patience: Patience | None = None) -> None:
-        if isinstance(target, str):
-            target = Target(target)
-        self._session = Session(target, patience=patience)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._session.close()
-
-    @property
-    def target(self) -> Target:
-        """The server this client talks to."""
-        return self._session.target
 
     # ---- the service
 
@@ -89,7 +58,7 @@ class AsyncLading:
         call after this process has died.
         """
         path = path_of("workflow_specifications")
-        return await self._create(path, specification, idempotency_key, _BULK_TIMEOUT_SECONDS)
+        return await self._create(path, specification, idempotency_key, BULK_TIMEOUT_SECONDS)
 
     def list_workflows(
         self, /, *, limit: int | None = None, **filters: QueryValue
@@ -103,19 +72,7 @@ class AsyncLading:
 
     async def delete_workflow(self, workflow: str) -> Document:
         """Delete a workflow with everything in it, and return it as it was."""
-        call = Call("DELETE", path_of("workflows", workflow), timeout=_BULK_TIMEOUT_SECONDS)
-        return await self._session.fetch(call, Document)
-
-    async def start_workflow(self, workflow: str, request: StartRequest | None = None) -> int:
-        """Start or restart a workflow, and return the number of the run."""
-        body = request or StartRequest()
-        path = path_of("workflows", workflow, "start")
-        answer = await self._create(path, body, None, _BULK_TIMEOUT_SECONDS)
-        return int(answer["run_id"])
-
-    async def cancel_workflow(self, workflow: str) -> Document:
-        """Cancel the running jobs and claim no more."""
-        call = Call("PUT", path_of("workflows", workflow, "cancel"), repeatable=True)
+        call = Call("DELETE", path_of("workflows", workflow), timeout=BULK_TIMEOUT_SECONDS)
         return await self._session.fetch(call, Document)
 
     async def workflow_status(self, workflow: str) -> Document:
@@ -135,7 +92,7 @@ class AsyncLading:
     async def workflow_specification(self, workflow: str) -> Document:
         """Return the whole workflow as a specification."""
         path = path_of("workflow_specifications", workflow)
-        return await self._session.fetch(Call("GET", path, timeout=_BULK_TIMEOUT_SECONDS), Document)
+        return await self._session.fetch(Call("GET", path, timeout=BULK_TIMEOUT_SECONDS), Document)
 
     async def progress(
         self, workflow: str, *, after: int | None = None, wait_seconds: float = 0.0
@@ -168,7 +125,7 @@ class AsyncLading:
         rest = iter(jobs)
         stored: list[Document] = []
         while batch := list(islice(rest, BATCH_SIZE)):
-            answer = await self._create(path, {"jobs": batch}, None, _BULK_TIMEOUT_SECONDS)
+            answer = await self._create(path, {"jobs": batch}, None, BULK_TIMEOUT_SECONDS)
             stored += answer["items"]
         return stored
 
@@ -314,38 +271,3 @@ class AsyncLading:
     async def revoke_token(self, token_id: str) -> Document:
         """End a token, within a second."""
         return await self._session.fetch(Call("DELETE", path_of("tokens", token_id)), Document)
-
-    # ---- shapes of calls
-
-    async def _get(self, *segments: str) -> Document:
-        return await self._session.fetch(Call("GET", path_of(*segments)), Document)
-
-    async def _post(self, *segments: str, body: object = None) -> Document:
-        return await self._session.fetch(Call("POST", path_of(*segments), body=body), Document)
-
-    async def _repeatable_post(self, *segments: str) -> Document:
-        return await self._session.fetch(Call("POST", path_of(*segments), repeatable=True), Document)
-
-    async def _create(self, path: str, body: object, key: str | None, seconds: float = 60.0) -> Document:
-        call = Call(
-            "POST", path, body=body, timeout=seconds, idempotency_key=key or secrets.token_urlsafe(24)
-        )
-        return await self._session.fetch(call, Document)
-
-    async def _pages(
-        self, path: str, kind: type[T], limit: int | None, filters: Mapping[str, QueryValue]
-    ) -> AsyncIterator[T]:
-        """Yield the items of all pages; the next page is asked for when the last item was taken."""
-        skip = int(filters.get("skip") or 0)
-        left = limit
-        while left is None or left > 0:
-            size = PAGE_SIZE if left is None else min(PAGE_SIZE, left)
-            query = {**filters, "skip": skip, "limit": size}
-            page = await self._session.fetch(Call("GET", path, query), _Page)
-            for item in page.items:
-                yield msgspec.convert(item, type=kind)
-            skip += len(page.items)
-            if left is not None:
-                left -= len(page.items)
-            if not page.has_more or not page.items:
-                return

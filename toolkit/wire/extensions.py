@@ -222,6 +222,26 @@ class SyncResponse(Message):
     """Ready jobs of the workflow, whether or not they fit this node."""
     num_unfinished: int = 0
     """Jobs that are not workflow-complete."""
+    has_completion_script: bool = False
+    """The workflow is complete and nobody has claimed its completion script yet."""
+
+
+class CompletionScript(Message, omit_defaults=False):
+    """`POST /workflows/{workflow}/compute_nodes/{key}/claim_completion_script`, by a runner."""
+
+    run_id: int
+    script: str | None
+    """For the one runner that is to run it; None for all others."""
+
+
+class CompletionScriptReport(Message):
+    """`POST /workflows/{workflow}/compute_nodes/{key}/report_completion_script`."""
+
+    run_id: int
+    return_code: int
+    message: str = ""
+    stdout_path: str | None = None
+    stderr_path: str | None = None
 
 
 # ---- submitter ------------------------------------------------------------------------------
@@ -343,6 +363,8 @@ class StartRequest(Message):
     """Paths of required files that the caller looked for and did not find."""
     file_times: dict[str, float] = {}
     """Key of each existing file -> modification time, seconds since the epoch."""
+    auto_tune: bool = False
+    """Only the first job of each kind runs, to be measured; the others are disabled until then."""
 
 
 class RestartRequest(Message):

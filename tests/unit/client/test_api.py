@@ -126,9 +126,8 @@ def test_an_event_without_a_number_is_refused() -> None:
 
 
 def verbs(face: type) -> set[str]:
-    return {
-        name for name, value in vars(face).items() if not name.startswith("_") and inspect.isroutine(value)
-    }
+    members = [item for base in face.__mro__[:-1] for item in vars(base).items()]
+    return {name for name, value in members if not name.startswith("_") and inspect.isroutine(value)}
 
 
 def test_both_faces_have_the_same_verbs() -> None:

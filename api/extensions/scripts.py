@@ -1,0 +1,57 @@
+"""The workflow's completion script: claimed and reported by one of its nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lading.api.context import Call
+from lading.api.routing import Route
+from lading.api.services import execution
+from lading.api.services.identity import Scope
+from lading.toolkit.clock import to_milliseconds
+from lading.toolkit.errors import Forbidden, NotFound
+from lading.toolkit.wire.extensions import CompletionScript, CompletionScriptReport
+
+_NODE = "/workflows/{workflow}/compute_nodes/{key}"
+_SCOPES = frozenset({Scope.NODE})
+
+
+def _node(call: Call) -> tuple[int, int]:
+    """Return (workflow, node) of the calling runner, which speaks for itself only."""
+    principal = call.principal
+    if principal.workflow_id is None or principal.compute_node_id is None:
+        raise Forbidden("The completion script belongs to a node: send the session token of one.")
+    if call.path["key"] != str(principal.compute_node_id):
+        raise NotFound(f"no such compute node: {call.path['key']}")
+    return principal.workflow_id, principal.compute_node_id
+
+
+def _now(call: Call) -> int:
+    return to_milliseconds(call.services.clock.wall())
+
+
+async def claim_completion_script(call: Call) -> Any:
+    """Give the script to the first node that asks once the workflow is complete."""
+    workflow_id, _ = _node(call)
+    return await call.services.database.write(execution.claim_completion_script(workflow_id, _now(call)))
+
+
+async def report_completion_script(call: Call) -> Any:
+    """Record how the script ended, as an event."""
+    workflow_id, node_id = _node(call)
+    work = execution.report_completion_script(workflow_id, node_id, call.body, _now(call))
+    return await call.services.database.write(work)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST", f"{_NODE}/claim_completion_script", "claim_completion_script", claim_completion_script,
+        "Give one node the completion script of a complete workflow, once per run.",
+        response=CompletionScript, scopes=_SCOPES, tags=("nodes",),
+    ),
+    Route(
+        "POST", f"{_NODE}/report_completion_script", "report_completion_script", report_completion_script,
+        "Record how the completion script ended.",
+        body=CompletionScriptReport, scopes=_SCOPES, tags=("nodes",),
+    ),
+)  # fmt: skip
