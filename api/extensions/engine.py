@@ -207,6 +207,7 @@ async def start_workflow(call: Call) -> Any:
         file_times=request.file_times,
         ignore_missing_data=request.ignore_missing_data,
         now_ms=now_ms,
+        local_cpus=call.services.local_cpus,
     )
     tune = tuning.begin(principal, workflow, now_ms)
 
