@@ -13,7 +13,6 @@ from lading.toolkit.domain.states import ACTIVE, CLAIMABLE, JOB_COMPLETE, Cause,
 from tests.engine.model import FLUSH_MS, LEASE_MS, Ask, Attempt, Job, JobSpec, Model, Node, Refused, Report
 from tests.engine.stored import Picture
 
-
 UNTOUCHED_BY_RETRY = {JobStatus.BLOCKED, JobStatus.UNINITIALIZED, JobStatus.DISABLED}
 UNLIMITED = 100_000
 
