@@ -176,7 +176,7 @@ def _complete(
     attempt = None
     if job.open_attempt is not None:
         [attempt] = yield Statement(
-            "SELECT a.*, n.state AS node_state FROM attempt a "
+            "SELECT a.*, n.registration_id FROM attempt a "
             "LEFT JOIN compute_node n ON n.id = a.compute_node_id WHERE a.id = :id",
             {"id": job.open_attempt},
         )
@@ -189,7 +189,7 @@ def _complete(
         completion_time=result["completion_time"],
         started=attempt is not None and attempt["started_ms"] is not None,
     )
-    if attempt is None or attempt["node_state"] is not None:
+    if attempt is None or attempt["registration_id"] is not None:
         # Over already, or a runner of ours holds it: only its own word ends that attempt.
         yield from attempts.revoke(ledger, [job])
         yield from attempts.declare_end(ledger, job, end, compute_node["hostname"])

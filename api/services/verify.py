@@ -146,7 +146,8 @@ def _results(jobs: Any, results: Any) -> Iterator[str]:
 
 
 def _resources(nodes: Any, attempts: Any) -> Iterator[str]:
-    shapes = {node["id"]: node for node in nodes if node["state"] is not None}
+    # Foreign clients' nodes say what they have only as a document, and pack by themselves.
+    shapes = {node["id"]: node for node in nodes if node["registration_id"] is not None}
     moments = defaultdict(list)
     for attempt in attempts:
         if attempt["compute_node_id"] not in shapes or attempt["started_ms"] is None:

@@ -65,7 +65,10 @@ class ModelEngine(Model):
                 for name, job in self.jobs.items()
                 for run, (status, return_code) in job.results.items()
             },
-            nodes={name: node.state if node.is_ours else None for name, node in self.nodes.items()},
+            nodes={
+                name: node.state if node.is_ours or node.state == "lost" else None
+                for name, node in self.nodes.items()
+            },
         )
 
     # ---- jobs and edges --------------------------------------------------------------------

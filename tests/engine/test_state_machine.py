@@ -354,7 +354,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def declare_lost(self, data: st.DataObject) -> None:
         if data.draw(seldom):
-            self.do("declare_lost", data.draw(st.sampled_from(self.our_nodes())))
+            self.do("declare_lost", data.draw(st.sampled_from(sorted(self.model.nodes))))
 
     @rule(seconds=st.sampled_from((1, 20, 61, 100)))
     def sweep(self, seconds: int) -> None:
