@@ -44,11 +44,19 @@ def waiting_templates(folder: Path) -> Path:
 
 
 def make_request(
-    folder: Path, tag: str, count: int = 1, *, parameters: Mapping[str, Any] | None = None, **config: Any
+    folder: Path,
+    tag: str,
+    count: int = 1,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> LaunchRequest:
+    """Make a request; fields that are None are left out of the config."""
+    document = {**CONFIG, **(config or {}), **fields}
     return LaunchRequest(
         tag=tag,
-        config={name: value for name, value in {**CONFIG, **config}.items() if value is not None},
+        config={name: value for name, value in document.items() if value is not None},
         node_files=[folder / f"{tag}.{index}.json" for index in range(count)],
         output_directory=folder / "output",
         working_directory=folder,

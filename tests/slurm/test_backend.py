@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -57,11 +58,15 @@ def test_equal_allocations_are_one_array(on_any, tmp_path):
     for index in range(3):
         dump = tmp_path / f"lading-array.{index}.json.environment"
         mark = f"LADING_ALLOCATION=lading-array.{index}\n"
-        until(lambda dump=dump, mark=mark: dump.exists() and mark in dump.read_text(), 10.0, mark)
+        until(partial(_holds, dump, mark), 10.0, mark)
     backend.cancel([allocations[1].external_id])
     until_state(backend, allocations[1].external_id, ObservedState.ENDED)
     states = [seen.state for seen in backend.observe([allocation.external_id for allocation in allocations])]
     assert states == [ObservedState.ACTIVE, ObservedState.ENDED, ObservedState.ACTIVE]
+
+
+def _holds(path, text):
+    return path.exists() and text in path.read_text()
 
 
 def test_jobs_of_their_own_where_arrays_are_not_wanted(on_a, tmp_path):

@@ -134,7 +134,9 @@ def test_names_and_paths_are_quoted(on_a, tmp_path, monkeypatch):
 @pytest.mark.parametrize("letter", ["\n", "\r", "\0", "\u2028"], ids=["LF", "CR", "NUL", "LS"])
 def test_line_breaks_are_refused(tmp_path, field, letter):
     with pytest.raises(BackendError, match=f"{field}: .*line break"):
-        make_backend().render(make_request(tmp_path, "lading-lines", **{field: f"x{letter}#SBATCH --uid=0"}))
+        make_backend().render(
+            make_request(tmp_path, "lading-lines", config={field: f"x{letter}#SBATCH --uid=0"})
+        )
 
 
 def test_a_set_up_line_is_one_line(tmp_path):

@@ -21,6 +21,7 @@ from typing import Any, Final
 from lading.toolkit.runner import processes
 from lading.toolkit.runner.alarm import BoottimeAlarm, become_subreaper
 from lading.toolkit.runner.completion import ended_fields, infrastructure_stop
+from lading.toolkit.runner.doubts import Doubts
 from lading.toolkit.runner.journal import Journal
 from lading.toolkit.runner.messages import Launch, RawEnd, Session, Stop
 from lading.toolkit.runner.nursery import Nursery
@@ -70,6 +71,8 @@ class Guardian:
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self._launches: dict[str, Launch] = {}
+        # Elsewhere a job that TERM ends was sent it by somebody who meant that job.
+        self._doubts = Doubts(shares_signals="SLURM_JOB_ID" in os.environ)
         self._unacknowledged: dict[str, tuple[RawEnd, Launch | None]] = {}
 
     def run(self) -> int:
@@ -136,6 +139,7 @@ class Guardian:
         self._look_for_stuck_at = _boottime() + _STUCK_AFTER_SECONDS
         while len(self._nursery) and not self._stuck_reported:
             self._turn()
+        self._report_ends(self._doubts.settled(float("inf")))
         if self._session is not None:
             self._say_goodbye(self._session)
         self._wait_for_jobs()
@@ -174,7 +178,9 @@ class Guardian:
     # ---- events ------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        self._alarm.arm(min(self._lease.kill_at, self._give_up_at, self._look_for_stuck_at))
+        self._alarm.arm(
+            min(self._lease.kill_at, self._give_up_at, self._look_for_stuck_at, self._doubts.until)
+        )
         for key, _ in self._selector.select():
             key.data()
         ends = self._nursery.reap()
@@ -182,7 +188,7 @@ class Guardian:
             self._runner_status = os.waitstatus_to_exitcode(self._nursery.exits.pop(self._runner))
             # Its process id may be given to another process from now on.
             self._runner = 0
-        self._report_ends(ends)
+        self._report_ends(self._doubts.sift(ends))
         self._flush()
 
     def _watch_signals(self) -> None:
@@ -208,6 +214,7 @@ class Guardian:
         self._signals += 1
         name = signal.Signals(number).name
         self._journal.info(f"Received {name} ({self._signals}).")
+        self._report_ends(self._doubts.end_allocation())
         self._send({"op": "signal", "number": number})
         if self._signals == 1:
             # A runner that hangs must not keep the node from leaving.
@@ -236,6 +243,7 @@ class Guardian:
                 processes.send_signal([self._runner], signal.SIGKILL)
         if now >= self._look_for_stuck_at:
             self._look_for_stuck(now)
+        self._report_ends(self._doubts.settled(now))
 
     def _look_for_stuck(self, now: float) -> None:
         stuck = self._nursery.stuck(_STUCK_AFTER_SECONDS - 1)
@@ -275,7 +283,7 @@ class Guardian:
                 self._launch(message["jobs"])
             case "kill":
                 # What has ended already is reported as it ended, not as killed.
-                self._report_ends(self._nursery.reap())
+                self._report_ends(self._doubts.sift(self._nursery.reap()))
                 self._nursery.kill(message["attempts"], message["signal"], message["stop"])
                 self._look_for_stuck_at = min(self._look_for_stuck_at, _boottime() + _STUCK_AFTER_SECONDS)
             case "forget":

@@ -1,0 +1,164 @@
+"""Whole workflows on a real Slurm: server on the host, runners on nodes that cannot reach its loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lib.repository import ROOT
+from tests.lib.waiting import until
+
+pytestmark = pytest.mark.slurm
+
+COMMAND = Path(sys.executable).with_name("lading")
+
+
+class Host:
+    """A server on the cluster's host, and the commands of a person there."""
+
+    def __init__(self, cluster, folder: Path) -> None:
+        self.cluster, self.folder = cluster, folder
+        self.environment = {
+            **os.environ, **cluster.environment,
+            **{f"XDG_{name}_HOME": str(folder / name.lower()) for name in ("STATE", "CONFIG", "CACHE")},
+        }  # fmt: skip
+        self.environment.pop("LADING_SBATCH_TEMPLATES", None)
+        self.calls = folder / "calls"
+        self._count_calls()
+
+    def _count_calls(self) -> None:
+        """Put shims before Slurm's programs, which note each call."""
+        shims = self.folder / "shims"
+        shims.mkdir()
+        for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun"):
+            shim = shims / name
+            shim.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.calls}\nexec {shutil.which(name)} "$@"\n')
+            shim.chmod(0o755)
+        self.environment["PATH"] = f"{shims}:{self.environment['PATH']}"
+
+    def called(self) -> Counter[str]:
+        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
+        return Counter("test-only" if "--test-only" in line else line.split()[0] for line in lines)
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("ab") as log:
+            server = subprocess.Popen(
+                [COMMAND, "serve", "--host", self.cluster.address,
+                 "--port", "0", "--plain-http", "--database", str(self.folder / "lading.db")],
+                cwd=self.folder, env=self.environment, stdout=log, stderr=log,
+            )  # fmt: skip
+        self.server = server
+        log_file = self.folder / "server.log"
+        until(lambda: "Lading serves at" in log_file.read_text(), 30.0, "the server listens")
+
+    def stop(self) -> None:
+        self.server.send_signal(signal.SIGTERM)
+        self.server.wait(30)
+
+    def lading(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, timeout=240,
+        )  # fmt: skip
+
+    def submit(self, document) -> str:
+        path = self.folder / "workflow.json"
+        path.write_text(json.dumps(document))
+        outcome = self.lading("submit-workflow", str(path), "--format", "json")
+        assert outcome.returncode == 0, outcome.stderr
+        return str(json.loads(outcome.stdout)["_key"])
+
+    def listed(self, *arguments: str):
+        outcome = self.lading(*arguments, "--format", "json")
+        assert outcome.returncode == 0, outcome.stderr
+        (rows,) = json.loads(outcome.stdout).values()
+        return rows
+
+
+@pytest.fixture
+def host(on_a, tmp_path):
+    made = Host(on_a, tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+def document(jobs, config=None, **scheduler):
+    return {
+        "name": "on_slurm",
+        "jobs": [{"resource_requirements": "small", **job} for job in jobs],
+        "resource_requirements": [{"name": "small", "num_cpus": 1, "memory": "10m", "runtime": "P0DT1M"}],
+        "schedulers": {
+            "slurm_schedulers": [
+                {"name": "nodes", "account": "science", "nodes": 1, "cpus": 8, "mem": "1G", "walltime": "00:10:00",
+                 "max_allocations": 1, **scheduler}
+            ]
+        },
+        "config": {"compute_node_expiration_buffer_seconds": 5, **(config or {})},
+    }  # fmt: skip
+
+
+def test_the_example_runs_from_submission_to_result(host):
+    outcome = host.lading("submit-workflow", str(ROOT / "docs/examples/slurm_diamond.yaml"), "--wait")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert (host.folder / "output/slurm_diamond/report.txt").read_text() == "5050\t100\n"
+    called = host.called()
+    assert (called["sbatch"], called["test-only"], called["srun"]) == (1, 1, 0)
+    assert max(called["squeue"], called["sacct"]) <= 1
+    until(lambda: host.cluster.queue() == [], 20.0, "the allocation is given back")
+
+
+def test_one_runner_for_each_node(host):
+    jobs: list[dict[str, Any]] = [
+        {"name": f"job{number}", "command": "bash -c 'echo $SLURMD_NODENAME; sleep 1'"} for number in range(8)
+    ]
+    jobs[0]["schedule_compute_nodes"] = {
+        "scheduler_id": "slurm_schedulers/nodes", "num_jobs": 1, "start_one_worker_per_node": True,
+    }  # fmt: skip
+    # Two runners of four CPUs: one alone would need two rounds.
+    key = host.submit(document(jobs, nodes=2, cpus=None, ntasks_per_node=4, max_allocations=None))
+    assert host.lading("jobs", "wait", "-w", key).returncode == 0
+    nodes = host.listed("nodes", "list", "-w", key)
+    assert sorted(node["hostname"] for node in nodes) == ["n1", "n2"]
+    assert host.called()["srun"] == 1, "one step starts both runners"
+
+
+def test_what_ran_when_slurm_requeued_runs_again_in_the_same_allocation(host):
+    key = host.submit(document([{"name": "long", "command": "sleep 8"}]))
+    until(lambda: host.listed("nodes", "list", "-w", key), 30.0, "a runner", pause=0.3)
+    until(
+        lambda: host.listed("jobs", "list", "-w", key)[0]["status"] == "submitted", 30.0, "it runs", pause=0.3
+    )
+    (line,) = host.cluster.queue()
+    job = line.split()[0]
+    host.cluster.run("scontrol", "requeue", job)
+
+    def runs_again():
+        host.cluster.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
+        return len(host.listed("nodes", "list", "-w", key)) == 2
+
+    until(runs_again, 60.0, "the second copy registers", pause=0.5)
+    assert host.lading("jobs", "wait", "-w", key).returncode == 0
+    attempts = host.listed("jobs", "attempts", "long", "-w", key)
+    assert [attempt["cause"] for attempt in attempts] == ["allocation_ended", "exit"]
+    assert host.called()["sbatch"] == 1
+
+
+def test_a_refused_config_is_paused_with_slurms_reason(host):
+    key = host.submit(document([{"name": "one", "command": "true"}], partition="nosuch"))
+    path = "paused: partition: 'nosuch' is none of this cluster"
+
+    def explained():
+        return path in host.lading("workflows", "status", key).stdout
+
+    until(explained, 20.0, path, pause=0.3)
+    assert host.cluster.queue() == []
