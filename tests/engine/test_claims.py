@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from lading.api.storage.unit_of_work import Database
+from lading.toolkit.domain.packing import SortMethod
+from tests.engine.conftest import NOW
 from tests.engine.driver import Engine
 from tests.engine.model import Ask, JobSpec
+from tests.engine.operations import ModelEngine
+from tests.engine.stored import Run
 from tests.engine.worker import Worker, add_graph
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 LARGE = Ask(cpus=1000, memory=1000 * GIB, gpus=100)
 BY_RUNTIME = "gpus_runtime_memory"
 
@@ -121,6 +128,45 @@ def test_a_canceled_workflow_hands_out_nothing_until_its_status_is_reset(engine:
     assert engine.schedule() == 0
     engine.reset_status()
     assert worker.claim() == ["j"]
+
+
+asks = st.builds(
+    Ask,
+    cpus=st.integers(1, 4),
+    memory=st.integers(0, 5).map(lambda number: number * MIB),
+    gpus=st.integers(0, 2),
+    runtime=st.sampled_from((60.0, 120.0)),
+)
+offers = st.builds(
+    Ask,
+    cpus=st.integers(1, 12),
+    memory=st.integers(1, 12).map(lambda number: number * MIB),
+    gpus=st.integers(0, 3),
+)
+some_jobs = st.lists(st.tuples(asks, st.integers(0, 1)), min_size=1, max_size=12)
+
+
+@given(some_jobs, offers, st.sampled_from(SortMethod), st.sampled_from((1, 4, 100)))
+@settings(settings.get_profile("engine"), max_examples=60)
+def test_a_claim_by_classes_is_a_walk_over_all_jobs(
+    sqlite_database: Database,
+    run: Run,
+    jobs: list[tuple[Ask, int]],
+    offer: Ask,
+    method: SortMethod,
+    limit: int,
+) -> None:
+    worlds = (ModelEngine(NOW), Engine(sqlite_database, run, NOW))
+    taken = []
+    for world in worlds:
+        world.add_jobs(
+            [JobSpec(f"j{number}", ask, priority=priority) for number, (ask, priority) in enumerate(jobs)]
+        )
+        world.start()
+        # Until nothing more fits: what one claim passed over, a later one may take.
+        taken.append([world.prepare(offer, method.value, limit) for _ in range(3)])
+    worlds[1].remove()
+    assert taken[0] == taken[1]
 
 
 # ---- answers that got lost -------------------------------------------------------------------
