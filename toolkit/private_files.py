@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 from lading.toolkit.errors import BadInput
@@ -45,15 +46,25 @@ def write_private(path: Path, content: bytes) -> None:
         os.close(folder)
 
 
-def read_private(path: Path) -> bytes:
-    """Read a secret; refuse a file that others can read or that belongs to another user."""
+def open_private(path: Path) -> BufferedReader:
+    """Open a secret for reading; refuse a file that others can read or that belongs to another user."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    stream = os.fdopen(descriptor, "rb")
+    try:
+        status = os.fstat(descriptor)
         if status.st_uid != os.getuid():
             raise BadInput(f"{path} belongs to another user (uid {status.st_uid}); it is not read.")
         if stat.S_IMODE(status.st_mode) & 0o077:
             raise BadInput(f"{path} can be read by others; run: chmod 600 {path}")
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def read_private(path: Path) -> bytes:
+    """Read a secret; refuse a file that others can read or that belongs to another user."""
+    with open_private(path) as stream:
         return stream.read()
 
 

@@ -166,6 +166,7 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
             "SELECT * FROM compute_node WHERE allocation_id = :id AND state IN ('active', 'silent')",
             {"id": row_id},
         )
+        yield from _end_told(ledger, living, report)
         if report.state == "ended":
             yield from _ended(ledger, row, living, report)
         elif row["status"] != "complete":
@@ -187,14 +188,23 @@ def _ended(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationRe
             )
             ledger.effects.nodes.add(node["id"])
         return
-    told = {end.attempt_id: end for end in report.ended}
     for node in living:
-        # What ended by itself and was written down before the node died did not die with it.
+        yield from nodes.lose(ledger, node, Cause(report.cause or "infrastructure"), reason)
+    yield from nodes.complete_allocation(ledger, row["id"], reason, report.cause)
+
+
+def _end_told(ledger: Ledger, living: Sequence[Any], report: AllocationReport) -> Steps:
+    """What ended by itself and was written down before its node died did not die with it.
+
+    Without a proof of death too: a large spool comes in several reports, and each line is its node's own.
+    """
+    told = {end.attempt_id: end for end in report.ended}
+    if not told:
+        return
+    for node in living:
         rows = yield Statement(nodes.OPEN_OF_NODE, {"node": node["id"]})
         ends = [end_of(ledger, row, told[row["attempt_id"]]) for row in rows if row["attempt_id"] in told]
         yield from attempts.end_attempts(ledger, ends, node["hostname"])
-        yield from nodes.lose(ledger, node, Cause(report.cause or "infrastructure"), reason)
-    yield from nodes.complete_allocation(ledger, row["id"], reason, report.cause)
 
 
 def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms: int) -> Steps:

@@ -56,7 +56,9 @@ async def test_runner_killed_with_unsent_ends(lab: Lab) -> None:
     await server.until(lambda: len(server.started) == 2)
     port = server.port
     await server.stop()
-    spool = node.output / ".lading" / "spool" / "n1.jsonl"
+    folder = node.output / ".lading" / "spool"
+    await eventually(lambda: len(list(folder.glob("*.a1.n1.*.jsonl"))) == 1)
+    [spool] = folder.iterdir()
     await eventually(lambda: len(spool.read_text().splitlines()) == 2)
     os.kill(node.runner, signal.SIGKILL)
     await eventually(lambda: "could not be sent" in node.log.read_text())

@@ -16,6 +16,7 @@ import msgspec
 
 from lading.toolkit.clock import SystemClock
 from lading.toolkit.errors import Fenced, LadingError
+from lading.toolkit.private_files import boot_id
 from lading.toolkit.runner import events, hardware, options, processes, remains
 from lading.toolkit.runner.assignment import Place, UnusableCommand, launch_of, split_command
 from lading.toolkit.runner.channel import GuardianChannel
@@ -31,7 +32,7 @@ from lading.toolkit.runner.registration import Registration
 from lading.toolkit.runner.spool import Spool, encode_record
 from lading.toolkit.runner.state import Policy, RunnerState
 from lading.toolkit.wire.extensions import Ended, SyncResponse, Usage
-from lading.toolkit.wire.files import NodeFile
+from lading.toolkit.wire.files import SPOOL_FOLDER, NodeFile, spool_name
 
 _STARTUP_SCRIPT: Final = "startup-script"
 _MOST_OPEN_REQUESTS: Final = 6
@@ -72,7 +73,8 @@ class Runner:
             assigns_gpus=bool(node.gpus),
         )
         self._place.stdio_directory.mkdir(parents=True, exist_ok=True)
-        spool = Path(self._place.output_directory, ".lading", "spool", f"{response.compute_node}.jsonl")
+        name = spool_name(node_file.tag, node_file.allocation, response.compute_node, boot_id())
+        spool = Path(self._place.output_directory, SPOOL_FOLDER, name)
         self._spool = Spool(spool)
         self._spool_thread = ThreadPoolExecutor(1, "spool")
         self._monitor = Monitor()

@@ -42,8 +42,9 @@ from lading.toolkit.submitter.messages import (
     Ticked,
 )
 from lading.toolkit.submitter.node_files import NodeFiles
+from lading.toolkit.submitter.salvage import Salvage, remove
 from lading.toolkit.submitter.state import SubmitterState
-from lading.toolkit.wire.extensions import SubmitterSyncRequest, SubmitterSyncResponse
+from lading.toolkit.wire.extensions import SubmitterSyncResponse
 
 T = TypeVar("T")
 
@@ -79,6 +80,7 @@ class Submitter:
         self._connection = connection
         self._backends = backends
         self._files = NodeFiles(state_directory)
+        self._salvage = Salvage(self._files.document_of)
         self._clock = clock or SystemClock()
         self._random = random.Random()
         self._when_connected = when_connected
@@ -154,7 +156,9 @@ class Submitter:
         request = self._state.request(min(_LONGEST_WAIT_SECONDS, lease / 4))
         self._changed.clear()
         sent_at = self._clock.boottime()
-        call = asyncio.create_task(self._send(request))
+        # In a thread: the output folders may lie on a file system that hangs.
+        filled = await asyncio.to_thread(self._salvage.fill, request, sent_at)
+        call = asyncio.create_task(self._connection.sync(filled.request))
         try:
             # Only a call that carries nothing may be given up: what it would have said is lost.
             while request.wait > 0 and not call.done() and not self._has_news():
@@ -167,21 +171,11 @@ class Submitter:
             if not call.done():
                 call.cancel()
                 await asyncio.gather(call, return_exceptions=True)
-        self._feed(SyncAnswered(self._clock.boottime(), sent_at, request, response))
+        carried = structs.replace(request, allocations=filled.settled)
+        self._feed(SyncAnswered(self._clock.boottime(), sent_at, carried, response))
+        if done := self._salvage.acknowledge(response):
+            await asyncio.to_thread(remove, done)
         return response
-
-    async def _send(self, request: SubmitterSyncRequest) -> SubmitterSyncResponse:
-        """Send a request; with each proof of death go the ends that the dead had written down."""
-        now = self._clock.boottime()
-        reports = [
-            structs.replace(
-                report, ended=await asyncio.to_thread(self._files.spooled_of, report.allocation, now)
-            )
-            if report.state == "ended" and report.proof_of_death
-            else report
-            for report in request.allocations
-        ]
-        return await self._connection.sync(structs.replace(request, allocations=reports))
 
     def _has_news(self) -> bool:
         return self._state.has_reports or self._stopping.is_set()

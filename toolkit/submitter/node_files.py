@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +12,10 @@ from lading.toolkit.backends import LaunchRequest
 from lading.toolkit.client.target import Target
 from lading.toolkit.errors import BadInput
 from lading.toolkit.private_files import make_private_directory, read_private, write_private
-from lading.toolkit.wire.extensions import Ended, Launch, NodeTokenResponse
-from lading.toolkit.wire.files import NodeFile, SpoolRecord
+from lading.toolkit.wire.extensions import Launch, NodeTokenResponse
+from lading.toolkit.wire.files import NodeFile
 
 _SUFFIX: Final = ".json"
-_MOST_SPOOLED: Final = 10_000
-"""In one report: the server bounds its size."""
 
 GetToken = Callable[[str, str], Coroutine[Any, Any, NodeTokenResponse]]
 """(workflow, allocation) -> its token."""
@@ -81,24 +78,13 @@ class NodeFiles:
             if tag not in kept_tags:
                 path.unlink(missing_ok=True)
 
-    def spooled_of(self, allocation: str, boottime: float) -> list[Ended]:
-        """Return the ends that lie in the output folder of an allocation; other nodes' are among them."""
-        folders = {
-            Path(document.output_directory, ".lading", "spool")
-            for path in self._directory.glob(f"*{_SUFFIX}")
-            if (document := _read(path)) is not None and document.allocation == allocation
-        }
-        found: list[Ended] = []
-        for path in sorted(path for folder in folders for path in folder.glob("*.jsonl")):
-            # Gone: its node is alive, and has told everything.
-            with suppress(OSError):
-                for line in path.read_bytes().splitlines():
-                    # A torn last line was being written when its node died: it is the end of nothing.
-                    with suppress(msgspec.MsgspecError):
-                        record = msgspec.json.decode(line, type=SpoolRecord)
-                        record.ended.age_seconds = max(0.0, boottime - record.ended_at)
-                        found.append(record.ended)
-        return found[-_MOST_SPOOLED:]
+    def document_of(self, allocation: str) -> NodeFile | None:
+        """Return the file of an allocation, which stays until its row is closed; None when it is not here."""
+        for path in self._directory.glob(f"*{_SUFFIX}"):
+            document = _read(path)
+            if document is not None and document.allocation == allocation:
+                return document
+        return None
 
     def _path(self, tag: str, index: int) -> Path:
         # The tag comes over the network and names a file.

@@ -260,7 +260,8 @@ class AllocationReport(Message):
     cause: Cause | None = None
     end_seconds: float | None = None
     ended: list[Ended] = []
-    """With a proof of death: what its nodes had written down and perhaps could not send any more."""
+    """What its dead nodes had written down and perhaps could not send any more. Too much for one request
+    comes in several, the last with the proof of death; what has ended already is ignored."""
 
 
 class LaunchReport(Message):
@@ -285,6 +286,23 @@ class SubmitterSyncRequest(Message):
     launches: list[LaunchReport] = []
     wait: float = 0.0
     leave: bool = False
+
+
+class AllocationRequest(Message):
+    """`POST /workflows/{workflow}/allocations`: a person asks for allocations of a config now."""
+
+    scheduler_config_id: str
+    """Its `_id`."""
+    count: int = 1
+    max_parallel_jobs: int | None = None
+    start_one_worker_per_node: bool = False
+
+
+class AllocationRequestResponse(Message, omit_defaults=False):
+    tag: str
+    """Of the launch: what the batch system will know it by."""
+    allocations: list[str]
+    """Keys of the rows."""
 
 
 class Launch(Message):

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+from urllib.parse import quote
+
 from lading.toolkit.wire.extensions import Ended, Message
+
+SPOOL_FOLDER: Final = ".lading/spool"
+"""Below the output folder."""
 
 
 class ServerFile(Message):
@@ -41,8 +47,24 @@ class NodeFile(Message):
 
 
 class SpoolRecord(Message):
-    """One line of `OUTPUT/.lading/spool/NODE.jsonl`: an end that the server may not know yet."""
+    """One line of a spool: an end that the server may not know yet."""
 
     ended_at: float
     """On CLOCK_BOOTTIME of the node."""
     ended: Ended
+
+
+def spool_name(tag: str, allocation: str | None, compute_node: str, boot: str) -> str:
+    """Name a node's spool so that its allocation's submitter finds it when nobody of the node is left."""
+    parts = [compute_node, boot] if allocation is None else [tag, allocation, compute_node, boot]
+    return ".".join(quote(part, safe="") for part in parts) + ".jsonl"
+
+
+def spool_pattern(tag: str, allocation: str) -> str:
+    """Return the glob pattern of the spools of all nodes that an allocation had."""
+    return f"{quote(tag, safe='')}.{quote(allocation, safe='')}.*.jsonl"
+
+
+def boot_of_spool(name: str) -> str:
+    """Return the boot on whose clock the records of a spool are."""
+    return name.split(".")[-2] if name.count(".") >= 2 else ""
