@@ -136,10 +136,11 @@ def test_a_requeued_job_is_the_same_allocation_and_no_proof(on_a, tmp_path):
 
     def started_again():
         # Slurm holds it back for two minutes, and sets that anew while the first copy is being ended.
+        # Asked seldom: each change makes its scheduler look at the job later.
         on_a.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
         return backend.observe([allocation.external_id])[0].state is ObservedState.ACTIVE
 
-    until(started_again, 40.0, "the second copy runs", pause=0.5)
+    until(started_again, 150.0, "the second copy runs", pause=4.0)
 
 
 def test_a_suspended_job_is_suspended(on_a, tmp_path):
