@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -52,6 +53,13 @@ def printing(command: F) -> F:
 def reading(command: F) -> F:
     """Add the options of a command that reads one workflow and prints."""
     return workflow_option(output_option(printing(command)))
+
+
+def hidden(command: click.Command) -> click.Command:
+    """Return a command as it is, for a second name that no list of commands shows."""
+    alias = copy(command)
+    alias.hidden = True
+    return alias
 
 
 class Session:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 import msgspec
 
+from lading.toolkit.cli import job_changes
 from lading.toolkit.cli.context import (
     Session,
     chosen_job,
@@ -313,3 +314,7 @@ def _run_id(client: Lading, workflow: str) -> int:
 
 def _title(document: dict[str, Any]) -> str:
     return f"{document['_key']} ({document.get('name') or 'unnamed'})"
+
+
+for _command in job_changes.COMMANDS:
+    jobs.add_command(_command)

@@ -36,11 +36,24 @@ _COMMANDS: Final = {
     "events": ("lading.toolkit.cli.events:events", "List what happened, or follow it."),
     "nodes": ("lading.toolkit.cli.nodes:nodes", "List, drain and give up compute nodes."),
     "allocations": ("lading.toolkit.cli.allocations:allocations", "List, show and cancel allocations."),
+    "files": ("lading.toolkit.cli.files:files", "List, add and delete the files of workflows."),
+    "user-data": ("lading.toolkit.cli.user_data:user_data", "Keep JSON objects that jobs read and write."),
+    "resource-requirements": (
+        "lading.toolkit.cli.resource_requirements:resource_requirements", "Say what jobs need.",
+    ),
+    "collections": ("lading.toolkit.cli.collections:collections", "List collections, and join them."),
+    "graphs": ("lading.toolkit.cli.graphs:graphs", "Draw what depends on what."),
+    "reports": ("lading.toolkit.cli.reports:reports", "Tell what became of jobs, with their logs."),
+    "stats": ("lading.toolkit.cli.stats:stats", "Work with the samples of runners."),
+    "export": ("lading.toolkit.cli.export:export", "Copy workflows into a SQLite file."),
+    "config": ("lading.toolkit.cli.config:config", "Keep settings in a file."),
     "node": ("lading.toolkit.cli.node:node", "Run jobs of a workflow on this machine."),
     "submitter": ("lading.toolkit.cli.submitter:submitter", "Ask the schedulers for allocations, for a server."),
     "stop": ("lading.toolkit.cli.stop:stop", "Stop a server."),
     "completion": ("lading.toolkit.cli.completion:completion", "Print a script for the shell's completion."),
 }  # fmt: skip
+# Second names, which no list shows: torc's.
+_HIDDEN: Final = {"compute-nodes": "nodes"}
 # Of parts that may not be installed; named here so that the list of commands needs no import.
 _PART_COMMANDS: Final = {
     "serve": "Run a server.",
@@ -87,6 +100,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         del ctx
+        cmd_name = _HIDDEN.get(cmd_name, cmd_name)
         if cmd_name in _COMMANDS:
             module, _, name = _COMMANDS[cmd_name][0].partition(":")
             command = getattr(import_module(module), name)

@@ -17,6 +17,7 @@ from lading.toolkit.cli.context import (
     workflow_option,
 )
 from lading.toolkit.cli.output import Column, Row, examples, note
+from lading.toolkit.cli.stats import list_resource_stats
 
 
 def _resource(name: str) -> Any:
@@ -127,3 +128,6 @@ def declare_lost(
                 continue
             client.declare_compute_node_lost(owner, key)
             session.output(style, quiet=quiet).done(f"Node {key} is given up.", {"_key": key})
+
+
+nodes.add_command(list_resource_stats)

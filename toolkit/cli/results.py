@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from lading.toolkit.cli.context import Session, chosen_job, chosen_workflow, limit_option, reading
+from lading.toolkit.cli.documents import delete_command
 from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.client.api import Document
 
@@ -81,3 +82,6 @@ def _failed(rows: Iterable[Document], limit: int | None) -> Iterator[Document]:
             return
         number += 1
         yield row
+
+
+results.add_command(delete_command("results", "results"))

@@ -8,13 +8,33 @@ from typing import Any
 
 import click
 
-from lading.toolkit.cli.context import Session, chosen_workflow, limit_option, output_option, printing
+from lading.toolkit.cli.context import (
+    Session,
+    chosen_workflow,
+    hidden,
+    limit_option,
+    output_option,
+    printing,
+)
 from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.cli.watch import summary
+from lading.toolkit.cli.workflow_life import finish_auto_tune, reset_status, restart
+from lading.toolkit.cli.workflow_making import (
+    add_jobs_from_commands_file,
+    create,
+    create_from_commands_file,
+    create_from_file,
+    example,
+    export_spec,
+    modify,
+    set_config,
+    show_config,
+    template,
+)
 from lading.toolkit.client.api import AsyncLading
-from lading.toolkit.client.starting import start_here
+from lading.toolkit.client.starting import directory_of, start_here
 from lading.toolkit.client.sync import Lading
-from lading.toolkit.errors import BadInput
+from lading.toolkit.client.target import Target
 
 _COLUMNS = [
     Column("key", "_key"),
@@ -129,6 +149,9 @@ def status(
 @click.option(
     "--ignore-missing-data", is_flag=True, help="Start although input files or user data are missing."
 )
+@click.option(
+    "-a", "--auto-tune", is_flag=True, help="Run one job of each kind, to measure it; the others wait."
+)
 @output_option
 @printing
 @click.pass_obj
@@ -137,15 +160,20 @@ def start(
     *,
     workflow: str | None,
     ignore_missing_data: bool,
+    auto_tune: bool,
     folder: Path | None,
     style: str | None,
     quiet: bool,
 ) -> None:
-    """Start a workflow, or start it again as a new run."""
+    """Start a workflow, or start it again from its beginning as a new run.
+
+    With --auto-tune: when the measured jobs have ended, `lading workflows finish-auto-tune` writes what they
+    took into their requirements, and `lading workflows restart` runs the others.
+    """
     with session.client(folder) as client:
         key = chosen_workflow(client, workflow, changing=True)
         target = client.target
-    run_id = asyncio.run(_start(target, key, ignore_missing_data=ignore_missing_data))
+    run_id = asyncio.run(_start(target, key, ignore_missing_data=ignore_missing_data, auto_tune=auto_tune))
     answer = {"_key": key, "run_id": run_id}
     session.output(style, quiet=quiet).done(f"Workflow {key} is started (run {run_id}).", answer)
 
@@ -192,16 +220,12 @@ def delete(
             session.output(style, quiet=quiet).done(f"Workflow {key} is deleted.", {"_key": key})
 
 
-async def _start(target: Any, workflow: str, *, ignore_missing_data: bool) -> int:
+async def _start(target: Target, workflow: str, *, ignore_missing_data: bool, auto_tune: bool) -> int:
     async with AsyncLading(target) as client:
-        config = await client.workflow_config(workflow)
-        directory = Path(config.get("working_directory") or Path.cwd())
-        if not directory.is_dir():
-            raise BadInput(
-                f"The working directory of workflow {workflow}, {directory}, is not here; "
-                "start it on a machine that has its files."
-            )
-        return await start_here(client, workflow, directory, ignore_missing_data=ignore_missing_data)
+        directory = await directory_of(client, workflow)
+        return await start_here(
+            client, workflow, directory, ignore_missing_data=ignore_missing_data, auto_tune=auto_tune
+        )
 
 
 def _with_state(client: Lading, workflow: dict[str, Any]) -> dict[str, Any]:
@@ -216,3 +240,17 @@ def _state(is_complete: bool, is_canceled: bool, run_id: int) -> str:
     if is_complete and run_id > 0:
         return "complete"
     return "started" if run_id > 0 else "not started"
+
+
+for _command in (
+    restart, reset_status, finish_auto_tune, create, create_from_file, create_from_commands_file,
+    add_jobs_from_commands_file, modify, show_config, set_config, example, template, export_spec,
+):  # fmt: skip
+    workflows.add_command(_command)
+# torc's names, for hands and scripts that know them.
+for _name, _command in {
+    "create-from-json-file": create_from_file,
+    "set-compute-node-parameters": set_config,
+    "process-auto-tune-resource-requirements-results": finish_auto_tune,
+}.items():
+    workflows.add_command(hidden(_command), _name)

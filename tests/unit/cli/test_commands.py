@@ -21,6 +21,8 @@ def own_commands(group: click.Group, way: tuple[str, ...] = ()) -> Iterator[tupl
             continue
         command = group.get_command(context, name)
         assert command is not None
+        if command.hidden:
+            continue
         yield (*way, name)
         if isinstance(command, click.Group):
             yield from own_commands(command, (*way, name))
@@ -327,5 +329,14 @@ def test_the_reference_names_every_command() -> None:
             ("results",),
             ("events",),
             ("node",),
+            ("files",),
+            ("user-data",),
+            ("resource-requirements",),
+            ("collections",),
+            ("graphs",),
+            ("reports",),
+            ("stats",),
+            ("export",),
+            ("config",),
         }:
             assert f"lading {' '.join(way)}" in text

@@ -37,6 +37,7 @@ BAD = {
 
 
 def script_start(server: ScriptedServer, *, run_id: int = 0) -> None:
+    server.on("GET", "/workflows/7/config", Answer({"_key": "1"}))
     server.on("POST", "/workflow_specifications", Answer({"_key": "7", "name": "pair"}))
     server.on("GET", "/workflows/7/status", Answer({"run_id": run_id, "is_canceled": False}))
     server.on("GET", "/workflows/7/required_existing_files", Answer({"files": []}))
