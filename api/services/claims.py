@@ -24,7 +24,7 @@ from lading.toolkit.domain.packing import (
     pick,
     refusals,
 )
-from lading.toolkit.domain.states import AttemptState, JobStatus
+from lading.toolkit.domain.states import CLAIMABLE, AttemptState, JobStatus
 from lading.toolkit.wire.extensions import ClaimedJob, OutputFile
 
 _CLASSES = "SELECT * FROM request_class WHERE workflow_id = :workflow_id AND n_claimable > 0"
@@ -34,6 +34,16 @@ _FIRST_OF_CLASS = (
 _FIRST_OF_GROUP = (
     "SELECT id, request_class_id FROM job WHERE request_class_id IN_LIST(:class_ids) AND claimable "
     "ORDER BY id LIMIT :number"
+)
+# One index walk for each status: a single one over both would pass all jobs that have ended.
+_FIRST_OF_STATUS = (
+    "SELECT id FROM (SELECT id FROM job WHERE workflow_id = :workflow_id AND status = '{status}' "
+    "AND claimable ORDER BY id LIMIT :number) AS of_{status}"
+)
+_FIRST = (
+    "SELECT * FROM job WHERE id IN ("
+    + " UNION ALL ".join(_FIRST_OF_STATUS.format(status=status.value) for status in sorted(CLAIMABLE))
+    + ") ORDER BY id LIMIT :number"
 )
 _JOBS = "SELECT * FROM job WHERE id IN_LIST(:ids) ORDER BY id"
 _NUMBERS = (
@@ -46,8 +56,8 @@ _INSERT_ATTEMPT = (
     ":run_id, :number, :compute_node_id, :state, :claimed_ms, :num_cpus, :num_gpus, :memory_bytes)"
 )
 _OUTPUT_FILES = (
-    "SELECT e.from_id, f.id, f.key, f.path FROM edge e JOIN file f ON f.id = e.to_id "
-    "WHERE e.workflow_id = :workflow_id AND e.name = 'produces' AND e.from_id IN_LIST(:ids) ORDER BY e.id"
+    "SELECT e.id AS edge, e.from_id, f.id, f.key, f.path FROM edge e JOIN file f ON f.id = e.to_id "
+    "WHERE e.workflow_id = :workflow_id AND e.name = 'produces' AND e.from_id IN_LIST(:ids)"
 )
 
 
@@ -109,13 +119,7 @@ def _choose_from_tied(group: list[RequestClass], offer: Offer, candidates: int, 
 def first_in_storage_order(ledger: Ledger, number: int) -> Steps:
     """Return the first claimable jobs whatever they ask for (torc's prepare_next_jobs)."""
     yield from ledger.write_jobs()
-    return (
-        yield Statement(
-            "SELECT * FROM job WHERE workflow_id = :workflow_id AND status IN ('ready', 'scheduled') "
-            "AND claimable ORDER BY id LIMIT :number",
-            {"workflow_id": ledger.workflow_id, "number": number},
-        )
-    )
+    return (yield Statement(_FIRST, {"workflow_id": ledger.workflow_id, "number": number}))
 
 
 def open_attempts(ledger: Ledger, rows: Sequence[Any], compute_node_id: int | None) -> Steps:
@@ -161,7 +165,8 @@ def claimed_jobs(ledger: Ledger, pairs: Sequence[tuple[Any, Any]]) -> Steps:
         _OUTPUT_FILES, {"workflow_id": ledger.workflow_id, "ids": [row["id"] for row, _ in pairs]}
     )
     outputs: dict[int, list[OutputFile]] = {}
-    for file in files:
+    # Sorted here: for ORDER BY, SQLite would walk the outputs of all jobs in the order of their edges.
+    for file in sorted(files, key=lambda file: int(file["edge"])):
         outputs.setdefault(file["from_id"], []).append(OutputFile(key=key_of(file), path=file["path"]))
     return [_claimed_job(row, attempt, outputs.get(row["id"], [])) for row, attempt in pairs]
 

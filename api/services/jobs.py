@@ -453,6 +453,13 @@ def _person_event(principal: Principal, job: JobState, kind: str, message: str) 
 # ---- removing -------------------------------------------------------------------------------
 
 
+# Every name is given: without it the edges of the whole workflow would be looked through.
+_EDGES_OF_JOBS = (
+    f"name IN ('blocks', {', '.join(repr(edge) for edge, _ in RELATIONS.values())}) AND from_id IN_LIST(:ids)",
+    "name = 'blocks' AND to_id IN_LIST(:ids)",
+)
+
+
 def remove_jobs(ledger: Ledger, jobs: Sequence[JobState]) -> Steps:
     """Delete jobs with their edges and results; running ones are ordered killed."""
     if not jobs:
@@ -463,10 +470,10 @@ def remove_jobs(ledger: Ledger, jobs: Sequence[JobState]) -> Steps:
     yield from dependents.release(ledger, jobs)
     for job in jobs:
         ledger.count_removed(job)
-    yield Statement(
-        "DELETE FROM edge WHERE workflow_id = :workflow_id AND (from_id IN_LIST(:ids) OR (name = 'blocks' "
-        "AND to_id IN_LIST(:ids)))",
-        {"workflow_id": ledger.workflow_id, "ids": ids},
-    )
+    for edges in _EDGES_OF_JOBS:
+        yield Statement(
+            f"DELETE FROM edge WHERE workflow_id = :workflow_id AND {edges}",
+            {"workflow_id": ledger.workflow_id, "ids": ids},
+        )
     yield Statement("UPDATE result SET job_id = NULL WHERE job_id IN_LIST(:ids)", {"ids": ids})
     yield Statement("DELETE FROM job WHERE id IN_LIST(:ids)", {"ids": ids})
