@@ -27,12 +27,15 @@ from lading.toolkit.domain.packing import (
 from lading.toolkit.domain.states import CLAIMABLE, AttemptState, JobStatus
 from lading.toolkit.wire.extensions import ClaimedJob, OutputFile
 
+PAGE = 256
+"""Jobs of classes that tie are looked at so many at a time."""
+
 _CLASSES = "SELECT * FROM request_class WHERE workflow_id = :workflow_id AND n_claimable > 0"
 _FIRST_OF_CLASS = (
     "SELECT * FROM job WHERE request_class_id = :class_id AND claimable ORDER BY id LIMIT :number"
 )
-_FIRST_OF_GROUP = (
-    "SELECT id, request_class_id FROM job WHERE request_class_id IN_LIST(:class_ids) AND claimable "
+_NEXT_OF_CLASS = (
+    "SELECT id FROM job WHERE request_class_id = :class_id AND claimable AND id > :after "
     "ORDER BY id LIMIT :number"
 )
 # One index walk for each status: a single one over both would pass all jobs that have ended.
@@ -99,21 +102,41 @@ def choose(
                 chosen += yield Statement(_FIRST_OF_CLASS, {"class_id": request.id, "number": number})
                 offer = offer.without(request, number)
             continue
-        taken, offer, looked_at = yield from _choose_from_tied(group, offer, candidates, wanted - len(chosen))
-        candidates -= looked_at
+        taken, offer, passed = yield from _choose_from_tied(group, offer, candidates, wanted - len(chosen))
+        candidates -= passed
         chosen += taken
     return chosen
 
 
 def _choose_from_tied(group: list[RequestClass], offer: Offer, candidates: int, wanted: int) -> Steps:
-    """Walk the jobs of classes that tie, in storage order."""
-    by_id = {request.id: request for request in group}
-    rows = yield Statement(_FIRST_OF_GROUP, {"class_ids": list(by_id), "number": candidates})
-    taken, offer = pick([Candidate(row["id"], by_id[row["request_class_id"]]) for row in rows], offer, wanted)
-    if not taken:
-        return [], offer, len(rows)
-    full = yield Statement(_JOBS, {"ids": [candidate.id for candidate in taken]})
-    return list(full), offer, len(rows)
+    """Walk the jobs of classes that tie, in storage order; return (rows, what is left, jobs passed)."""
+    number = sum(request.count for request in group)
+    taken: list[Candidate] = []
+    passed, after = 0, 0
+    while passed < candidates and len(taken) < wanted:
+        fitting = [request for request in group if offer.fitting(request) > 0]
+        if not fitting:
+            break
+        # Jobs that no longer fit need not be looked at, except to count them against the limit.
+        page = yield from _page(fitting if number <= candidates else group, after, candidates - passed)
+        picked, offer = pick(page, offer, wanted - len(taken))
+        taken += picked
+        passed += len(page)
+        if not page or offer.num_cpus <= 0 or offer.memory_bytes <= 0:
+            break
+        after = page[-1].id
+    rows = (yield Statement(_JOBS, {"ids": [candidate.id for candidate in taken]})) if taken else []
+    return list(rows), offer, min(number, candidates)
+
+
+def _page(group: list[RequestClass], after: int, most: int) -> Steps:
+    """Return the next claimable jobs of those classes in storage order, at most a page."""
+    number = min(most, PAGE)
+    found = []
+    for request in group:
+        rows = yield Statement(_NEXT_OF_CLASS, {"class_id": request.id, "after": after, "number": number})
+        found += [Candidate(row["id"], request) for row in rows]
+    return sorted(found, key=lambda candidate: candidate.id)[:number]
 
 
 def first_in_storage_order(ledger: Ledger, number: int) -> Steps:

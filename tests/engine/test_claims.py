@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lading.api.services import claims
 from lading.api.storage.unit_of_work import Database
 from lading.toolkit.domain.packing import SortMethod
 from tests.engine.conftest import NOW
@@ -146,8 +147,10 @@ offers = st.builds(
 some_jobs = st.lists(st.tuples(asks, st.integers(0, 1)), min_size=1, max_size=12)
 
 
-@given(some_jobs, offers, st.sampled_from(SortMethod), st.sampled_from((1, 4, 100)))
-@settings(settings.get_profile("engine"), max_examples=60)
+@given(
+    some_jobs, offers, st.sampled_from(SortMethod), st.sampled_from((1, 4, 100)), st.sampled_from((2, 256))
+)
+@settings(settings.get_profile("engine"), max_examples=100)
 def test_a_claim_by_classes_is_a_walk_over_all_jobs(
     sqlite_database: Database,
     run: Run,
@@ -155,8 +158,21 @@ def test_a_claim_by_classes_is_a_walk_over_all_jobs(
     offer: Ask,
     method: SortMethod,
     limit: int,
+    page: int,
 ) -> None:
-    worlds = (ModelEngine(NOW), Engine(sqlite_database, run, NOW))
+    with pytest.MonkeyPatch.context() as patch:
+        # A page that ends in the middle of a class must change nothing.
+        patch.setattr(claims, "PAGE", page)
+        _compare_claims((ModelEngine(NOW), Engine(sqlite_database, run, NOW)), jobs, offer, method, limit)
+
+
+def _compare_claims(
+    worlds: tuple[ModelEngine, Engine],
+    jobs: list[tuple[Ask, int]],
+    offer: Ask,
+    method: SortMethod,
+    limit: int,
+) -> None:
     taken = []
     for world in worlds:
         world.add_jobs(
