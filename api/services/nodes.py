@@ -6,7 +6,6 @@ kills what it runs before its lease ends, so an ended lease means that nothing o
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ from lading.api.services import attempts
 from lading.api.services.attempts import End
 from lading.api.services.identity import Principal, Scope
 from lading.api.services.ledger import Ledger, Steps
+from lading.api.services.tokens import hash_of
 from lading.api.services.workflows import lock_workflow, lock_workflow_id, workflow_key
 from lading.api.storage.keys import key_filter, key_of, take_ids
 from lading.api.storage.statements import Effects, Statement, Work
@@ -49,11 +49,6 @@ def lease_until(now_ms: int, lease: float) -> int:
     (the sweeper, another server) never takes a node for lost whose last renewal was not written.
     """
     return now_ms + int(1000 * (lease + flush_seconds(lease)))
-
-
-def token_hash(token: str) -> str:
-    """Return what is stored of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def register(
@@ -198,7 +193,7 @@ def _insert_node(ledger: Ledger, request: RegisterRequest, allocation: Any, leas
         "VALUES (:id, :hash, 'session', 'node', :user_name, :workflow_id, :node_id, :now)",
         {
             "id": token_id,
-            "hash": token_hash(request.session_token),
+            "hash": hash_of(request.session_token),
             "user_name": ledger.workflow["owner"],
             "workflow_id": ledger.workflow_id,
             "node_id": node_id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import time
 from typing import Final
@@ -11,6 +10,7 @@ from typing import Final
 from lading.toolkit.cli.output import note
 from lading.toolkit.client.server_process import Child
 from lading.toolkit.errors import LadingError, Unavailable
+from lading.toolkit.supervise import process_end
 
 MOST_RESTARTS: Final = 5
 _STABLE_SECONDS: Final = 60.0
@@ -74,19 +74,6 @@ class Supervised:
                     break
                 except LadingError:
                     restarts += 1
-
-
-async def process_end(pid: int) -> None:
-    """Return when a child has ended, without polling and without reaping it."""
-    loop = asyncio.get_running_loop()
-    descriptor = os.pidfd_open(pid)
-    ended = asyncio.Event()
-    loop.add_reader(descriptor, ended.set)
-    try:
-        await ended.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
 
 
 class Interruptions:
