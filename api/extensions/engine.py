@@ -25,6 +25,8 @@ from lading.toolkit.clock import to_milliseconds
 from lading.toolkit.errors import BadInput, Forbidden, NotFound
 from lading.toolkit.wire.extensions import (
     MAXIMUM_WAIT_SECONDS,
+    AllocationRequest,
+    AllocationRequestResponse,
     Launch,
     OpenAllocation,
     Progress,
@@ -135,6 +137,13 @@ async def declare_lost(call: Call) -> Any:
     return await call.services.database.write(
         nodes.declare_lost(call.principal, call.path["workflow"], call.path["key"], _now(call))
     )
+
+
+async def request_allocations(call: Call) -> AllocationRequestResponse:
+    answer: AllocationRequestResponse = await call.services.database.write(
+        submissions.request_allocations(call.principal, call.path["workflow"], call.body, _now(call))
+    )
+    return answer
 
 
 async def cancel_allocation(call: Call) -> Any:
@@ -315,6 +324,12 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/workflows/{workflow}/scheduled_compute_nodes/{key}/cancel", "cancel_allocation",
         cancel_allocation, "End an allocation.", scopes=_OWNERS, tags=("allocations",),
+    ),
+    Route(
+        "POST", "/workflows/{workflow}/allocations", "request_allocations", request_allocations,
+        "Ask for allocations of a scheduler config now, beyond what comes by itself.",
+        body=AllocationRequest, response=AllocationRequestResponse, scopes=_OWNERS, tags=("allocations",),
+        creates=True,
     ),
     Route(
         "POST", "/submitter/sync", "sync_submitter", sync_submitter,

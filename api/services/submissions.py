@@ -23,8 +23,14 @@ from lading.toolkit.domain import demand
 from lading.toolkit.domain.states import WORKFLOW_COMPLETE, JobStatus
 from lading.toolkit.domain.values import parse_memory
 from lading.toolkit.errors import BadInput, NotFound
-from lading.toolkit.wire.extensions import Launch, OpenAllocation
+from lading.toolkit.wire.extensions import (
+    AllocationRequest,
+    AllocationRequestResponse,
+    Launch,
+    OpenAllocation,
+)
 
+_MOST_AT_ONCE = 1_000
 _UNFINISHED = tuple(set(JobStatus) - WORKFLOW_COMPLETE)
 
 
@@ -150,6 +156,40 @@ def prepare_jobs_for_scheduling(principal: Principal, workflow: str, *, launch: 
     return work
 
 
+def request_allocations(principal: Principal, workflow: str, request: AllocationRequest, now_ms: int) -> Work:
+    """Write the launch that a person asks for; a config that was paused is tried again by that."""
+
+    def work(effects: Effects) -> Steps:
+        row = yield from lock_workflow(principal, workflow)
+        if not 1 <= request.count <= _MOST_AT_ONCE:
+            raise BadInput(f"count: {request.count} is not from 1 to {_MOST_AT_ONCE}.")
+        if request.max_parallel_jobs is not None and request.max_parallel_jobs < 1:
+            raise BadInput(f"max_parallel_jobs: {request.max_parallel_jobs} is not at least 1.")
+        if row["run_id"] == 0:
+            raise BadInput(f"Workflow {workflow} is not started: its nodes would find no job.")
+        ledger = Ledger(row, now_ms, effects)
+        configs = {config["config_id"]: config for config in (yield from _configs(ledger))}
+        config = configs.get(request.scheduler_config_id)
+        if config is None:
+            accepted = ", ".join(configs) or "none"
+            raise NotFound(
+                f"scheduler_config_id: {request.scheduler_config_id!r} is none of this workflow; "
+                f"accepted: {accepted}."
+            )
+        yield Statement(
+            "UPDATE scheduler_config SET paused_reason = NULL WHERE id = :id", {"id": config["id"]}
+        )
+        parameters = {
+            "max_parallel_jobs": request.max_parallel_jobs,
+            "start_one_worker_per_node": request.start_one_worker_per_node,
+        }
+        tag, ids = yield from _write_launch(ledger, config, request.count, parameters, automatic=False)
+        yield from ledger.flush()
+        return AllocationRequestResponse(tag=tag, allocations=[str(row_id) for row_id in ids])
+
+    return work
+
+
 def _configs(ledger: Ledger) -> Steps:
     rows = yield Statement(
         "SELECT * FROM scheduler_config WHERE workflow_id = :id ORDER BY id", {"id": ledger.workflow_id}
@@ -160,14 +200,16 @@ def _configs(ledger: Ledger) -> Steps:
 def _write_launch(
     ledger: Ledger, config: Mapping[str, Any], count: int, parameters: Mapping[str, Any], *, automatic: bool
 ) -> Steps:
+    """Store a launch with its rows; return its tag and the rows' ids."""
     ids = yield from take_ids(count + 1)
+    tag = new_tag()
     yield Statement(
         "INSERT INTO launch (id, tag, workflow_id, backend, scheduler_id, scheduler_config_id, count, "
         "state, automatic, parameters, created_ms) VALUES (:id, :tag, :workflow_id, :backend, "
         ":scheduler_id, :config_id, :count, 'stored', :automatic, :parameters, :now)",
         {
             "id": ids[0],
-            "tag": new_tag(),
+            "tag": tag,
             "workflow_id": ledger.workflow_id,
             "backend": config["kind"],
             "scheduler_id": config["id"],
@@ -194,6 +236,7 @@ def _write_launch(
         ],
     )
     ledger.effects.demand = True
+    return tag, ids[1:]
 
 
 def demand_of(ledger: Ledger) -> Steps:

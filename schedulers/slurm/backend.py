@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -78,6 +79,8 @@ class SlurmBackend:
 
     def probe(self) -> Availability:
         """Say which cluster answers here, or why none does."""
+        if find_spec("jinja2") is None:
+            return Availability(available=False, reason="Jinja2 is missing: pip install 'lading[slurm]'")
         try:
             site = self._queue.site()
         except BackendError as error:

@@ -80,16 +80,11 @@ def scripts_of(request: LaunchRequest, templates: Path | None = None) -> list[Sc
 def options_of(request: LaunchRequest, rows: Sequence[int], name: str) -> list[str]:
     """Return the options of sbatch for these rows, one word each."""
     config = request.config
-    words = [f"--job-name={name}"]
-    for field, option in _OPTIONS.items():
-        value = config.get(field)
-        if value is not None:
-            words.append(f"{option}={_line(field, value)}")
-    words += _wholeness(config)
+    words = [f"--job-name={name}", *options_of_config(config), *_wholeness(config)]
     is_array = len(rows) > 1
     if is_array:
         words.append(f"--array=1-{len(rows)}")
-    folder = _line("output_directory", request.output_directory).replace("%", "%%")
+    folder = one_line("output_directory", request.output_directory).replace("%", "%%")
     if "\\" in folder:
         raise PermanentError(
             f"output_directory: {folder!r} has a backslash, which Slurm takes out of file names."
@@ -97,8 +92,17 @@ def options_of(request: LaunchRequest, rows: Sequence[int], name: str) -> list[s
     words.append(f"--output={folder}/slurm_{'%A_%a' if is_array else '%j'}.out")
     # A job that Slurm starts again goes on in the same file, and is known by its restart count.
     words += ["--open-mode=append", "--requeue"]
-    words.append(f"--chdir={_line('working_directory', request.working_directory)}")
+    words.append(f"--chdir={one_line('working_directory', request.working_directory)}")
     return words + extra_options(config.get("extra"))
+
+
+def options_of_config(config: Mapping[str, Any]) -> list[str]:
+    """Return the options that a document's own fields stand for, without `extra`."""
+    return [
+        f"{option}={one_line(field, value)}"
+        for field, option in _OPTIONS.items()
+        if (value := config.get(field)) is not None
+    ]
 
 
 def extra_options(text: str | None) -> list[str]:
@@ -106,7 +110,7 @@ def extra_options(text: str | None) -> list[str]:
     if not text:
         return []
     try:
-        words = shlex.split(_line("extra", text))
+        words = shlex.split(one_line("extra", text))
     except ValueError as error:
         raise PermanentError(f"extra: {text!r} cannot be split into options: {error}.") from error
     for word in words:
@@ -154,16 +158,16 @@ def _render(request: LaunchRequest, rows: Sequence[int], name: str, templates: P
     own = Path(str(files("lading.sbatch_templates")))
     environment = Environment(
         loader=ChoiceLoader([FileSystemLoader(folder) for folder in (*folders, own)]),
-        # Not for HTML: each value is quoted for the shell by `_quoted`.
+        # Not for HTML: each value is quoted for the shell by `quoted`.
         autoescape=False,  # noqa: S701
         undefined=StrictUndefined,
-        finalize=_quoted,
+        finalize=quoted,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
     environment.filters["verbatim"] = _verbatim
-    environment.filters["directive"] = _directive
+    environment.filters["directive"] = directive
     if request.parameters.get("start_one_worker_per_node"):
         template = "per_node.sh.j2"
     else:
@@ -195,14 +199,14 @@ def _runner(request: LaunchRequest) -> list[str]:
     return words
 
 
-def _quoted(value: object) -> str:
+def quoted(value: object) -> str:
     """Print a value as one word of the shell, whatever is in it."""
-    return str(value) if isinstance(value, _Verbatim) else shlex.quote(_line("a value", value))
+    return str(value) if isinstance(value, _Verbatim) else shlex.quote(one_line("a value", value))
 
 
-def _directive(value: object) -> str:
+def directive(value: object) -> str:
     """Print a value as one word of an #SBATCH line: there a backslash counts, and only within quotes."""
-    text = _line("an option", value)
+    text = one_line("an option", value)
     if _PLAIN.fullmatch(text):
         return _Verbatim(text)
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
@@ -210,10 +214,10 @@ def _directive(value: object) -> str:
 
 
 def _verbatim(value: object) -> str:
-    return _Verbatim(_line("set_up", value))
+    return _Verbatim(one_line("set_up", value))
 
 
-def _line(field: str, value: object) -> str:
+def one_line(field: str, value: object) -> str:
     """Return the text of a value; refuse what would begin a new line of the script."""
     text = str(value)
     for letter in text:

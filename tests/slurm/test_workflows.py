@@ -162,3 +162,38 @@ def test_a_refused_config_is_paused_with_slurms_reason(host):
 
     until(explained, 20.0, path, pause=0.3)
     assert host.cluster.queue() == []
+
+
+def test_people_ask_for_allocations_by_hand(host):
+    waiting = document(
+        [{"name": f"job{number}", "command": "true"} for number in range(4)], max_allocations=None
+    )
+    key = host.submit(waiting)
+    added = host.lading(
+        "slurm", "add-config", "-w", key, "--name", "by-hand", "--account", "science", "--partition", "nosuch",
+        "--cpus", "2", "--walltime", "00:05:00", "--set-up", "echo 'set up'",
+    )  # fmt: skip
+    assert added.returncode == 0, added.stderr
+    assert host.lading("slurm", "schedule-nodes", "by-hand", "-w", key).returncode == 0
+
+    def paused():
+        (config,) = (
+            item for item in host.listed("slurm", "list-configs", "-w", key) if item["name"] == "by-hand"
+        )
+        return "nosuch" in (config.get("paused_reason") or "")
+
+    until(paused, 20.0, "the config is paused", pause=0.3)
+    changed = host.lading("slurm", "modify-config", "by-hand", "-w", key, "--partition", "main")
+    assert changed.returncode == 0, changed.stderr
+    assert not paused()
+    script = host.lading("slurm", "render", "by-hand", "-w", key).stdout
+    assert "#SBATCH --partition=main\n" in script
+    assert "\necho 'set up'\n" in script
+    advice = host.lading("slurm", "recommend-nodes", "by-hand", "-w", key, "--format", "json")
+    assert "do them in 5 rounds" in advice.stderr, advice.stderr
+    assert host.lading("slurm", "schedule-nodes", "by-hand", "-w", key).returncode == 0
+    assert host.lading("jobs", "wait", "-w", key).returncode == 0
+    probed = host.lading("slurm", "probe", "--from-node", "by-hand", "-w", key)
+    assert (probed.returncode, "From a node: yes" in probed.stdout) == (0, True), (
+        probed.stdout + probed.stderr
+    )

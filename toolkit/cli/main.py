@@ -59,6 +59,7 @@ _PART_COMMANDS: Final = {
     "serve": "Run a server.",
     "db": "Upgrade, check, back up and verify a database.",
     "token": "Create, list and revoke tokens.",
+    "slurm": "Describe Slurm allocations, ask for them, see what is submitted.",
 }
 
 

@@ -18,7 +18,7 @@ from lading.toolkit.client.events import Event, EventDecoder
 from lading.toolkit.client.life import LifeVerbs
 from lading.toolkit.client.session import Call, Patience, QueryValue, path_of
 from lading.toolkit.errors import Unavailable
-from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS, AttemptDocument, Progress
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS, AllocationRequest, AttemptDocument, Progress
 
 __all__ = ["BATCH_SIZE", "AsyncLading", "Document"]
 
@@ -204,6 +204,16 @@ class AsyncLading(DocumentVerbs, LifeVerbs):
     async def get_allocation(self, workflow: str, allocation: str) -> Document:
         """Return one allocation."""
         return await self._get("workflows", workflow, "scheduled_compute_nodes", allocation)
+
+    async def request_allocations(
+        self, workflow: str, request: AllocationRequest, *, idempotency_key: str | None = None
+    ) -> Document:
+        """Ask for allocations now; returns the launch's `tag` and the keys of its `allocations`."""
+        return await self._create(path_of("workflows", workflow, "allocations"), request, idempotency_key)
+
+    async def ready_job_requirements(self, workflow: str) -> Document:
+        """Return what all ready jobs ask for together."""
+        return await self._get("workflows", workflow, "ready_job_requirements")
 
     async def cancel_allocation(self, workflow: str, allocation: str) -> Document:
         """End an allocation: its jobs are stopped and reported."""

@@ -93,4 +93,9 @@ class DocumentVerbs(Calls):
         return self._pages(path, Document, None, {})
 
 
-_REQUIRED = {"files": ("path",), "jobs": ("command",)}
+_REQUIRED = {
+    "files": ("path",),
+    "jobs": ("command",),
+    # What is left out gets its default, also in a change: `qos` would become `normal`.
+    "slurm_schedulers": ("account", "nodes", "qos"),
+}

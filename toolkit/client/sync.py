@@ -171,6 +171,8 @@ class Lading:
     declare_compute_node_lost = _blocking(AsyncLading.declare_compute_node_lost)
     list_allocations = _iterating(AsyncLading.list_allocations)
     get_allocation = _blocking(AsyncLading.get_allocation)
+    request_allocations = _blocking(AsyncLading.request_allocations)
+    ready_job_requirements = _blocking(AsyncLading.ready_job_requirements)
     cancel_allocation = _blocking(AsyncLading.cancel_allocation)
     list_events = _iterating(AsyncLading.list_events)
     follow_events = _iterating(AsyncLading.follow_events)

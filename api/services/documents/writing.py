@@ -97,6 +97,9 @@ def modify_document(
     previous = revision(row["rev"])
     if changes:
         effects.demand = effects.demand or _steers_allocations(collection)
+        if collection.member("paused_reason") is not None:
+            # What was refused was refused as it stood: changed, it is tried again.
+            changes["paused_reason"] = None
         yield from check_references(owner, collection, {name: sent[name] for name in changes if name in sent})
         assignments = ", ".join(f"{column} = :{column}" for column in changes)
         rows = yield Statement(

@@ -1,0 +1,77 @@
+"""How many nodes the ready jobs need, with the reasons: arithmetic that a person can follow. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+
+from lading.toolkit.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the ready jobs ask for together."""
+
+    num_jobs: int
+    num_cpus: int
+    num_gpus: int
+    memory_bytes: int
+    longest_seconds: float
+    """The longest run time that one of them may have."""
+    most_nodes: int = 1
+    """The most nodes that one of them needs at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShape:
+    """What a node of the config offers; 0 GPUs: none."""
+
+    num_cpus: int
+    memory_bytes: int
+    num_gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The nodes that one resource asks for, and why."""
+
+    resource: str
+    nodes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    nodes: int
+    allocations: int
+    rounds: int
+    bounds: tuple[Bound, ...]
+
+
+def recommend(
+    work: Work, shape: NodeShape, walltime_seconds: float, nodes_per_allocation: int
+) -> Recommendation:
+    """Return the fewest nodes that do all the work within one wall time. Raises BadInput when none can."""
+    if work.longest_seconds > walltime_seconds:
+        raise BadInput(
+            f"walltime: {walltime_seconds:g} s are too short: a ready job may run {work.longest_seconds:g} s."
+        )
+    # Rounded down: a round that does not fit whole is none.
+    rounds = max(1, int(walltime_seconds // max(work.longest_seconds, 1.0)))
+    asked = (
+        ("cpus", work.num_cpus, shape.num_cpus),
+        ("memory", work.memory_bytes, shape.memory_bytes),
+        ("gpus", work.num_gpus, shape.num_gpus),
+    )
+    bounds = []
+    for resource, wanted, offered in asked:
+        if not wanted:
+            continue
+        if not offered:
+            raise BadInput(f"{resource}: ready jobs ask for {wanted}, a node of this config offers none.")
+        nodes = ceil(wanted / (offered * rounds))
+        bounds.append(Bound(resource, nodes, f"{wanted} asked / ({offered} on a node × {rounds} rounds)"))
+    if work.most_nodes > 1:
+        bounds.append(Bound("nodes", work.most_nodes, f"one job needs {work.most_nodes} nodes at once"))
+    nodes = max((bound.nodes for bound in bounds), default=0)
+    return Recommendation(nodes, ceil(nodes / nodes_per_allocation), rounds, tuple(bounds))

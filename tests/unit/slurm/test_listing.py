@@ -1,0 +1,70 @@
+"""What Slurm's programs print, as 22.05 to 26.05 print it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lading.schedulers.slurm.listing import (
+    read_config,
+    read_partitions,
+    read_sacct,
+    read_seconds,
+    read_squeue,
+)
+
+
+def test_squeue_lines_become_jobs():
+    text = (
+        "41|41|N/A|RUNNING|None|9:32|2026-11-27T13:25:28|n1|lading-abc\n"
+        "42_3|42|3|PENDING|Priority|10:00|2026-11-27T14:00:00|||odd|name\n"
+        "50|42|1|COMPLETED|None|1-02:03:04|2026-11-27T13:25:28|n[1-2]|lading-def\n"
+        "51|51|N/A|PENDING|BeginTime|UNLIMITED|N/A||lading-ghi\n"
+        "slurm_load_jobs error: something\n"
+    )
+    running, pending, task, endless = read_squeue(text)
+    assert (running.identity, running.state, running.left_seconds, running.reason) == (
+        "41",
+        "RUNNING",
+        572.0,
+        "",
+    )
+    assert (pending.identity, pending.reason, pending.name) == ("42_3", "Priority", "|odd|name")
+    assert pending.start == "2026-11-27T14:00:00"
+    # A started task has a number of its own; its place in the array is what we know it by.
+    assert (task.identity, task.left_seconds) == ("42_1", 93784.0)
+    assert (endless.left_seconds, endless.start) == (None, "")
+
+
+def test_sacct_keeps_the_last_row_of_a_requeued_job():
+    text = "7|REQUEUED|0:0|2026-11-27T13:00:00|n1\n7|COMPLETED|0:0|2026-11-27T14:00:00|n2\n8_2|CANCELLED by 0|0:15|x|n1\n"
+    requeued, canceled = read_sacct(text)
+    assert (requeued.identity, requeued.state, requeued.nodes) == ("7", "COMPLETED", "n2")
+    assert (canceled.identity, canceled.state, canceled.exit_code) == ("8_2", "CANCELLED", "0:15")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("5:00", 300), ("1:02:03", 3723), ("2-00:00:00", 172800), ("1-0", 86400), ("10", 600), ("0:30", 30),
+        ("UNLIMITED", None), ("INVALID", None), ("NOT_SET", None), ("", None), ("-1", None),
+    ],
+)  # fmt: skip
+def test_times(text, seconds):
+    assert read_seconds(text) == seconds
+
+
+def test_config_and_partitions():
+    facts = read_config(
+        "Configuration data\nClusterName             = lab\nMinJobAge               = 300 sec\n"
+    )
+    assert facts["ClusterName"] == "lab"
+    line = (
+        "PartitionName=main AllowAccounts=a,b AllowQos=ALL Default=YES MaxNodes=UNLIMITED MaxTime=1-00:00:00 "
+        "MaxCPUsPerNode=UNLIMITED State=DRAIN TotalCPUs=32 TotalNodes=2 TRES=cpu=32,mem=125G,node=2\n"
+    )
+    [partition] = read_partitions(line)
+    assert partition.is_default
+    assert (partition.is_up, partition.state) == (False, "DRAIN")
+    assert (partition.max_seconds, partition.max_nodes, partition.total_nodes) == (86400, None, 2)
+    assert (partition.allow_accounts, partition.allow_qos) == (("a", "b"), None)
+    assert partition.memory_mebibytes == 128_000

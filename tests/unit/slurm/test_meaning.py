@@ -1,0 +1,107 @@
+"""What texts and states of Slurm mean for launches and for the jobs in an allocation."""
+
+from __future__ import annotations
+
+import pytest
+
+from lading.schedulers.slurm.listing import Job
+from lading.schedulers.slurm.programs import clean_environment
+from lading.schedulers.slurm.refusals import error_of
+from lading.schedulers.slurm.sizing import NodeShape, Work, recommend
+from lading.schedulers.slurm.states import observation_of, vanished
+from lading.toolkit.backends import ObservedState
+from lading.toolkit.domain.states import Cause
+from lading.toolkit.errors import BadInput, CapacityError, PermanentError, TransientError
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "begins"),
+    [
+        ("sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+         TransientError, "sbatch"),
+        ("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation", TransientError, ""),
+        ("slurm_load_jobs error: Unexpected message received", TransientError, ""),
+        (("sbatch: error: AssocMaxSubmitJobLimit\n"
+         "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
+         "size and/or time limits)"), CapacityError, "Slurm takes no more jobs"),
+        (("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
+         "accounting/QOS policy (job submit limit, user's size and/or time limits)"), CapacityError, ""),
+        (("sbatch: error: AssocMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
+         "accounting/QOS policy (job submit limit, user's size and/or time limits)"), PermanentError, "walltime:"),
+        (("sbatch: error: invalid partition specified: x\nsbatch: error: Batch job submission failed: Invalid "
+         "partition name specified"), PermanentError, "partition:"),
+        ("sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+         PermanentError, "account:"),
+        ("allocation failure: Invalid qos specification", PermanentError, "qos:"),
+        ("sbatch: unrecognized option '--x'\nTry \"sbatch --help\" for more information", PermanentError, "extra:"),
+        ("sbatch: error: Invalid --time specification", PermanentError, "walltime:"),
+        ("", PermanentError, "Slurm refuses the request: 'no reason given'"),
+    ],
+)  # fmt: skip
+def test_refusals(text, kind, begins):
+    error = error_of("sbatch", text)
+    assert type(error) is kind
+    assert str(error).startswith(begins)
+
+
+@pytest.mark.parametrize(
+    ("state", "observed", "proof", "cause"),
+    [
+        ("PENDING", ObservedState.PENDING, False, None),
+        ("CONFIGURING", ObservedState.PENDING, False, None),
+        ("REQUEUED", ObservedState.PENDING, False, None),
+        ("RUNNING", ObservedState.ACTIVE, False, None),
+        ("COMPLETING", ObservedState.ACTIVE, False, None),
+        ("A_STATE_OF_THE_FUTURE", ObservedState.ACTIVE, False, None),
+        ("SUSPENDED", ObservedState.SUSPENDED, False, None),
+        ("COMPLETED", ObservedState.ENDED, True, None),
+        ("FAILED", ObservedState.ENDED, True, Cause.INFRASTRUCTURE),
+        ("TIMEOUT", ObservedState.ENDED, True, Cause.ALLOCATION_ENDED),
+        ("CANCELLED", ObservedState.ENDED, True, Cause.ALLOCATION_ENDED),
+        ("PREEMPTED", ObservedState.ENDED, True, Cause.PREEMPTED),
+        ("NODE_FAIL", ObservedState.ENDED, False, Cause.NODE_LOST),
+    ],
+)
+def test_states(state, observed, proof, cause):
+    seen = observation_of("slurm:lab:1", Job("1", state, left_seconds=60.0))
+    assert (seen.state, seen.proof_of_death, seen.cause) == (observed, proof, cause)
+
+
+def test_why_a_job_waits_is_told():
+    assert (
+        "estimated start 2026"
+        in observation_of("x", Job("1", "PENDING", "Priority", start="2026-01-01")).reason
+    )
+    assert "will not start" in observation_of("x", Job("1", "PENDING", "PartitionTimeLimit")).reason
+    assert (
+        "back into the queue" in observation_of("x", Job("1", "PENDING", "BeginTime"), was_active=True).reason
+    )
+
+
+@pytest.mark.parametrize("has_accounting", [True, False])
+def test_vanishing_proves_nothing(has_accounting):
+    assert not vanished("x", has_accounting=has_accounting).proof_of_death
+
+
+def test_an_enclosing_job_and_our_secrets_stay_outside():
+    given = {
+        "PATH": "/bin", "HOME": "/h", "SLURM_CONF": "c", "SLURM_JOB_ID": "1", "SBATCH_ACCOUNT": "a",
+        "SLURMD_NODENAME": "n", "LADING_TOKEN": "t", "PGPASSWORD": "p",
+    }  # fmt: skip
+    assert clean_environment(given) == {"PATH": "/bin", "HOME": "/h", "SLURM_CONF": "c"}
+
+
+def test_recommendation_names_the_scarce_resource():
+    work = Work(num_jobs=100, num_cpus=400, num_gpus=0, memory_bytes=100 * 2**30, longest_seconds=3600)
+    answer = recommend(work, NodeShape(16, 64 * 2**30), walltime_seconds=4 * 3600 - 1, nodes_per_allocation=2)
+    assert answer.rounds == 3
+    assert (answer.nodes, answer.allocations) == (9, 5)
+    assert {bound.resource: bound.nodes for bound in answer.bounds} == {"cpus": 9, "memory": 1}
+
+
+def test_recommendation_refuses_what_does_not_fit():
+    work = Work(num_jobs=1, num_cpus=1, num_gpus=1, memory_bytes=1, longest_seconds=100)
+    with pytest.raises(BadInput, match="walltime"):
+        recommend(work, NodeShape(1, 1), 99, 1)
+    with pytest.raises(BadInput, match="gpus"):
+        recommend(work, NodeShape(1, 1), 100, 1)
