@@ -7,7 +7,9 @@ from typing import Any
 from lading.api.context import Call
 from lading.api.routing import Route
 from lading.api.services import execution
+from lading.api.services.idempotency import once
 from lading.api.services.identity import Scope
+from lading.api.storage.statements import Effects, UseCase
 from lading.toolkit.clock import to_milliseconds
 from lading.toolkit.errors import Forbidden, NotFound
 from lading.toolkit.wire.extensions import CompletionScript, CompletionScriptReport
@@ -33,7 +35,15 @@ def _now(call: Call) -> int:
 async def claim_completion_script(call: Call) -> Any:
     """Give the script to the first node that asks once the workflow is complete."""
     workflow_id, _ = _node(call)
-    return await call.services.database.write(execution.claim_completion_script(workflow_id, _now(call)))
+    now_ms = _now(call)
+    claim = execution.claim_completion_script(workflow_id, now_ms)
+    key, body_hash = call.idempotency_key, call.body_hash
+
+    def work(effects: Effects) -> UseCase:
+        # A claim whose answer was lost is asked for again: without the key nobody would run the script.
+        return (yield from once(call.principal, key, body_hash, now_ms, lambda: claim(effects)))
+
+    return await call.services.database.write(work)
 
 
 async def report_completion_script(call: Call) -> Any:
@@ -47,7 +57,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_NODE}/claim_completion_script", "claim_completion_script", claim_completion_script,
         "Give one node the completion script of a complete workflow, once per run.",
-        response=CompletionScript, scopes=_SCOPES, tags=("nodes",),
+        response=CompletionScript, scopes=_SCOPES, tags=("nodes",), creates=True,
     ),
     Route(
         "POST", f"{_NODE}/report_completion_script", "report_completion_script", report_completion_script,

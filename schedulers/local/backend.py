@@ -231,6 +231,10 @@ class LocalBackend:
         jobs = request.parameters.get("max_parallel_jobs") or request.config.get("max_parallel_jobs")
         if jobs:
             argv += ["--max-parallel-jobs", str(int(jobs))]
+        name = "cpu_affinity_cpus_per_job"
+        cpus_per_job = request.parameters.get(name) or request.config.get(name)
+        if cpus_per_job:
+            argv += ["--cpu-affinity-cpus-per-job", str(int(cpus_per_job))]
         return argv
 
     # ---- observe ----

@@ -15,6 +15,8 @@ from aiohttp import web
 
 from lading.toolkit.wire.extensions import (
     ClaimedJob,
+    CompletionScript,
+    CompletionScriptReport,
     Ended,
     Order,
     RegisterRequest,
@@ -33,6 +35,7 @@ class ProtocolServer:
     end_seconds: float | None = None
     stays_open: bool = False
     """The workflow is not called complete even when nothing is left."""
+    completion_script: str | None = None
     on_ended: Callable[[Ended], None] = lambda _ended: None
 
     def __post_init__(self) -> None:
@@ -51,6 +54,8 @@ class ProtocolServer:
         self.left = asyncio.Event()
         self.fenced = False
         self.lose_answers = 0
+        self.script_claims = 0
+        self.script_reports: list[CompletionScriptReport] = []
         self.newest_seq: dict[str, int] = {}
         self._changed = asyncio.Condition()
         self._numbers = itertools.count(1)
@@ -67,6 +72,9 @@ class ProtocolServer:
         application = web.Application(client_max_size=1 << 26)
         application.router.add_post("/workflows/{workflow}/compute_nodes/register", self._register)
         application.router.add_post("/workflows/{workflow}/compute_nodes/{node}/sync", self._sync)
+        node = "/workflows/{workflow}/compute_nodes/{node}"
+        application.router.add_post(f"{node}/claim_completion_script", self._claim_script)
+        application.router.add_post(f"{node}/report_completion_script", self._report_script)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port, reuse_address=True)
@@ -149,6 +157,17 @@ class ProtocolServer:
         await self.wake()
         return _json(answer)
 
+    async def _claim_script(self, request: web.Request) -> web.Response:
+        assert request.headers["Idempotency-Key"]
+        script = self.completion_script if self.is_complete and not self.script_claims else None
+        self.script_claims += 1
+        return _json(CompletionScript(run_id=1, script=script))
+
+    async def _report_script(self, request: web.Request) -> web.Response:
+        report = msgspec.json.decode(await request.read(), type=CompletionScriptReport)
+        self.script_reports.append(report)
+        return _json(report)
+
     async def _wait(self, node: str, sync: SyncRequest) -> SyncResponse:
         answer: SyncResponse | None = None
 
@@ -217,6 +236,9 @@ class ProtocolServer:
         answer.orders = list(self.orders)
         answer.num_ready = len(self.ready)
         answer.is_complete = self.is_complete
+        answer.has_completion_script = bool(
+            self.completion_script and self.is_complete and not self.script_claims
+        )
         return answer
 
     def _response(self, sync: SyncRequest) -> SyncResponse:
@@ -227,6 +249,9 @@ class ProtocolServer:
             acknowledged=[*(ended.attempt_id for ended in sync.ended), *sync.returned],
             num_ready=len(self.ready),
             is_complete=self.is_complete,
+            has_completion_script=bool(
+                self.completion_script and self.is_complete and not self.script_claims
+            ),
         )
 
 

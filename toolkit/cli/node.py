@@ -23,6 +23,7 @@ from lading.toolkit.wire.files import NodeFile
     epilog=examples(
         "lading node run --workflow 12",
         "lading node run --workflow 12 --cpus 8 --time-limit-seconds 3600",
+        "lading node run --workflow 12 --cpu-affinity-cpus-per-job 4",
     )
 )
 def node() -> None:
@@ -40,6 +41,12 @@ def node() -> None:
 @click.option("--memory", type=Memory(), help="Offer at most so much memory, such as 8g. [default: all]")
 @click.option("--gpus", type=click.IntRange(min=0), help="Offer at most so many GPUs. [default: all]")
 @click.option("--max-parallel-jobs", type=click.IntRange(min=1), help="Run at most so many jobs at once.")
+@click.option(
+    "--cpu-affinity-cpus-per-job",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Bind each job to N CPUs of one NUMA node; jobs count such groups as CPUs.",
+)
 @click.option("--time-limit-seconds", type=click.FloatRange(min=1), help="Leave after so many seconds.")
 @click.pass_obj
 def run_node(
@@ -51,6 +58,7 @@ def run_node(
     memory: int | None,
     gpus: int | None,
     max_parallel_jobs: int | None,
+    cpu_affinity_cpus_per_job: int | None,
     time_limit_seconds: float | None,
 ) -> None:
     """Run jobs of a workflow here until it is complete. Ctrl-C ends the jobs in order, twice kills them."""
@@ -71,6 +79,7 @@ def run_node(
         "--memory-bytes": memory,
         "--gpus": gpus,
         "--max-parallel-jobs": max_parallel_jobs,
+        "--cpu-affinity-cpus-per-job": cpu_affinity_cpus_per_job,
         "--time-limit-seconds": time_limit_seconds,
     }
     options = [item for name, value in numbers.items() if value is not None for item in (name, str(value))]

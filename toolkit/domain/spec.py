@@ -77,6 +77,8 @@ class Sizing:
     """The most jobs that one runner runs at once."""
     idle_minutes: float | None = None
     """How long a runner without work stays."""
+    cpu_affinity_cpus_per_job: int | None = None
+    """Bind each job to so many CPUs of one NUMA node; jobs count such groups as CPUs. None: no binding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,6 +62,7 @@ _SIZING: Final = {
     "max_allocations": Rule(read.integer(0)),
     "max_parallel_jobs": Rule(read.integer(1)),
     "idle_minutes": Rule(read.number()),
+    "cpu_affinity_cpus_per_job": Rule(read.integer(1), is_nullable=True),
 }
 
 AWS_SCHEDULER: Final = {"name": Rule(_line), **_SIZING, **_IDS}

@@ -26,6 +26,7 @@ class Place:
     gpu_variable: str = "CUDA_VISIBLE_DEVICES"
     assigns_gpus: bool = False
     """False on a node without GPUs: the variable is left as it is."""
+    server_file: str | None = None
 
     @property
     def stdio_directory(self) -> Path:
@@ -36,7 +37,7 @@ def launch_of(assignment: Assignment, place: Place) -> Launch:
     """Return what the guardian starts for a job. Raises UnusableCommand."""
     job = assignment.job
     stdout, stderr = _streams(job, place)
-    return {
+    launch: Launch = {
         "id": job.attempt_id,
         "argv": split_command(job.command, job.invocation_script),
         "env": _environment(assignment, place),
@@ -45,6 +46,9 @@ def launch_of(assignment: Assignment, place: Place) -> Launch:
         "stderr": stderr,
         "outputs": [(file.key, file.path) for file in job.output_files],
     }
+    if assignment.cpus:
+        launch["cpus"] = list(assignment.cpus)
+    return launch
 
 
 def split_command(command: str, invocation_script: str | None) -> list[str]:
@@ -57,6 +61,8 @@ def split_command(command: str, invocation_script: str | None) -> list[str]:
 
 def _environment(assignment: Assignment, place: Place) -> dict[str, str]:
     job = assignment.job
+    # With binding, a CPU of the job's request is a whole group.
+    num_cpus = str(len(assignment.cpus) or job.num_cpus)
     environment = {
         "TORC_WORKFLOW_KEY": place.workflow,
         "TORC_JOB_KEY": job.job_key,
@@ -65,9 +71,12 @@ def _environment(assignment: Assignment, place: Place) -> dict[str, str]:
         "LADING_JOB_NAME": job.name,
         "LADING_RUN_ID": str(job.run_id),
         "LADING_ATTEMPT": str(job.number),
-        "LADING_CPUS": str(job.num_cpus),
-        "OMP_NUM_THREADS": str(job.num_cpus),
+        "LADING_CPUS": num_cpus,
+        "OMP_NUM_THREADS": num_cpus,
     }
+    if place.server_file is not None:
+        # Where a program of the job's owner finds the server; a path, and its content is the owner's.
+        environment["LADING_SERVER_FILE"] = place.server_file
     if place.assigns_gpus:
         # Empty for a job that asked for none: it must not disturb those that did.
         environment[place.gpu_variable] = ",".join(assignment.gpus)

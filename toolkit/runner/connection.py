@@ -44,12 +44,16 @@ class Connection:
     async def close(self) -> None:
         await self._session.close()
 
-    async def post(self, path: str, body: bytes, *, token: str, wait: float = 0.0) -> bytes:
+    async def post(
+        self, path: str, body: bytes, *, token: str, wait: float = 0.0, idempotency_key: str | None = None
+    ) -> bytes:
         """Send one document and return the answer's body; `wait` is how long the server may take."""
         timeout = aiohttp.ClientTimeout(
             total=wait + _OVER_THE_WAIT_SECONDS, sock_connect=min(_CONNECT_SECONDS, _OVER_THE_WAIT_SECONDS)
         )
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
         try:
             async with self._session.post(
                 f"{self.url}{path}",

@@ -90,6 +90,11 @@ class ProcessesKilled(Event):
     """Attempt id -> process id that does not die."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionScriptOver(Event):
+    """After `RunCompletionScript`: it has ended, or another node has it."""
+
+
 # ---- instructions ---------------------------------------------------------------------------
 
 
@@ -102,6 +107,8 @@ class Instruction:
 class Assignment:
     job: ClaimedJob
     gpus: tuple[str, ...]
+    cpus: tuple[int, ...] = ()
+    """The CPUs it is bound to; none: it may use any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +151,11 @@ class Forget(Instruction):
 @dataclass(frozen=True, slots=True)
 class KillMarked(Instruction):
     """KILL everything that carries this node's mark, confirm, answer with `ProcessesKilled`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunCompletionScript(Instruction):
+    """Claim the workflow's completion script, run it if it is ours, answer with `CompletionScriptOver`."""
 
 
 @dataclass(frozen=True, slots=True)

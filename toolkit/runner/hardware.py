@@ -36,6 +36,8 @@ class Node:
     memory_bytes: int
     gpus: tuple[str, ...]
     gpu_variable: str = "CUDA_VISIBLE_DEVICES"
+    cpu_groups: tuple[tuple[int, ...], ...] = ()
+    """What jobs are bound to; `num_cpus` counts the groups then."""
 
 
 def observe() -> Machine:

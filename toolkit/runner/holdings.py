@@ -31,6 +31,8 @@ class Capacity:
     gpus: tuple[str, ...] = ()
     """The names of its GPUs as CUDA_VISIBLE_DEVICES takes them."""
     max_jobs: int | None = None
+    cpu_groups: tuple[tuple[int, ...], ...] = ()
+    """Groups of CPUs that jobs are bound to; `num_cpus` counts the groups then. None: no binding."""
 
     def can_ever_run(self, job: ClaimedJob) -> bool:
         return (
@@ -47,6 +49,7 @@ class Attempt:
     job: ClaimedJob | None = None
     """None for one that we were told to kill and never had."""
     gpus: tuple[str, ...] = ()
+    cpu_groups: tuple[tuple[int, ...], ...] = ()
     pid: int | None = None
     started_at: float | None = None
     start_reported: bool = False
@@ -85,11 +88,13 @@ class Holdings:
     free_cpus: int = 0
     free_memory: int = 0
     free_gpus: list[str] = field(default_factory=list)
+    free_groups: list[tuple[int, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.free_cpus = self.capacity.num_cpus
         self.free_memory = self.capacity.memory_bytes
         self.free_gpus = list(self.capacity.gpus)
+        self.free_groups = list(self.capacity.cpu_groups)
 
     def __contains__(self, attempt: str) -> bool:
         """Tell whether an attempt is held, or was held not long ago."""
@@ -119,6 +124,8 @@ class Holdings:
             self.free_memory -= job.memory_bytes
             attempt.gpus = tuple(self.free_gpus[: job.num_gpus])
             del self.free_gpus[: job.num_gpus]
+            attempt.cpu_groups = tuple(self.free_groups[: job.num_cpus])
+            del self.free_groups[: job.num_cpus]
             attempt.phase = Phase.LAUNCHED
             self.launched[attempt.id] = attempt
             yield attempt
@@ -174,5 +181,6 @@ class Holdings:
             self.free_cpus += attempt.job.num_cpus
             self.free_memory += attempt.job.memory_bytes
             self.free_gpus.extend(attempt.gpus)
+            self.free_groups.extend(attempt.cpu_groups)
         elif attempt.phase is Phase.QUEUED and attempt.job is not None:
             self.queue.remove(attempt)

@@ -18,7 +18,7 @@ from lading.toolkit.clock import SystemClock
 from lading.toolkit.errors import Fenced, LadingError
 from lading.toolkit.private_files import boot_id
 from lading.toolkit.runner import events, hardware, options, processes, remains
-from lading.toolkit.runner.assignment import Place, UnusableCommand, launch_of, split_command
+from lading.toolkit.runner.assignment import Place, UnusableCommand, launch_of
 from lading.toolkit.runner.channel import GuardianChannel
 from lading.toolkit.runner.completion import ended_fields
 from lading.toolkit.runner.connection import Connection
@@ -29,12 +29,12 @@ from lading.toolkit.runner.messages import Launch, RawEnd, Session
 from lading.toolkit.runner.monitor import Monitor
 from lading.toolkit.runner.orders import Orders
 from lading.toolkit.runner.registration import Registration
+from lading.toolkit.runner.scripts import Scripts
 from lading.toolkit.runner.spool import Spool, encode_record
 from lading.toolkit.runner.state import Policy, RunnerState
 from lading.toolkit.wire.extensions import Ended, SyncResponse, Usage
 from lading.toolkit.wire.files import SPOOL_FOLDER, NodeFile, spool_name
 
-_STARTUP_SCRIPT: Final = "startup-script"
 _MOST_OPEN_REQUESTS: Final = 6
 _MEMORY_INTERVAL_SECONDS: Final = 1.0
 
@@ -71,6 +71,7 @@ class Runner:
             working_directory=str(Path(response.working_directory or node_file.working_directory).absolute()),
             gpu_variable=node.gpu_variable,
             assigns_gpus=bool(node.gpus),
+            server_file=node_file.server_file,
         )
         self._place.stdio_directory.mkdir(parents=True, exist_ok=True)
         name = spool_name(node_file.tag, node_file.allocation, response.compute_node, boot_id())
@@ -85,12 +86,13 @@ class Runner:
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._orders = Orders(channel, journal)
+        self._scripts = Scripts(self._place, response.compute_node, channel, connection, self._token, journal)
         self._timer: asyncio.TimerHandle | None = None
         self._exit: asyncio.Future[int] = self._loop.create_future()
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(SyncResponse)
         self._state = RunnerState.create(
-            Capacity(node.num_cpus, node.memory_bytes, node.gpus, choice.max_parallel_jobs),
+            Capacity(node.num_cpus, node.memory_bytes, node.gpus, choice.max_parallel_jobs, node.cpu_groups),
             now=registration.sent_at,
             lease_seconds=response.lease_seconds,
             policy=_policy(config),
@@ -114,7 +116,9 @@ class Runner:
     async def run(self) -> int:
         """Work until the state says to leave; return the exit code."""
         if self._startup_script:
-            self._run_startup_script()
+            self._spawn_task(self._prepare())
+            # The lease is renewed while the script runs.
+            self.dispatch(events.Tick())
         else:
             self.dispatch(events.Prepared())
         code = await self._exit
@@ -157,6 +161,7 @@ class Runner:
             case "signal":
                 self.request_stop(message["number"])
             case "refused":
+                self._scripts.on_refused(message["attempts"])
                 for attempt in message["attempts"]:
                     self._launches.pop(attempt, None)
                 self.dispatch(events.LaunchesRefused(attempts=tuple(message["attempts"])))
@@ -179,7 +184,7 @@ class Runner:
         started = []
         for attempt, pid, at in jobs:
             self._pids[attempt] = (pid, at)
-            if attempt != _STARTUP_SCRIPT:
+            if not self._scripts.owns(attempt):
                 self._monitor.watch(attempt, pid)
                 started.append((attempt, pid, at))
         if started:
@@ -191,8 +196,8 @@ class Runner:
         for end in ends:
             attempt = end["id"]
             self._pids.pop(attempt, None)
-            if attempt == _STARTUP_SCRIPT:
-                self._on_startup_script_ended(end)
+            if self._scripts.owns(attempt):
+                self._scripts.on_ended(end)
                 continue
             ended = msgspec.convert(ended_fields(end, self._launches.pop(attempt, None)), Ended)
             _add_samples(ended, self._monitor.finish(attempt))
@@ -233,6 +238,8 @@ class Runner:
                 self._channel.send("forget", attempts=instruction.attempts)
             case events.KillMarked():
                 self._spawn_task(self._kill_marked())
+            case events.RunCompletionScript():
+                self._spawn_task(self._complete())
             case events.Note():
                 (self._journal.error if instruction.is_error else self._journal.info)(instruction.message)
             case events.Exit():
@@ -340,36 +347,16 @@ class Runner:
         self.dispatch(events.ResidentSampled(resident_bytes=resident))
         self._begin_sampling()
 
-    # ---- the start-up script -----------------------------------------------------------------
+    # ---- scripts -----------------------------------------------------------------------------
 
-    def _run_startup_script(self) -> None:
-        stem = Path(self._place.output_directory, f"worker_startup_{self._session['node']}")
-        self._journal.info(f"Start-up script: {self._startup_script}")
-        try:
-            argv = split_command(self._startup_script, None)
-        except UnusableCommand as error:
-            self.dispatch(events.Prepared(failure=f"the start-up script failed: {error}"))
-            return
-        launch: Launch = {
-            "id": _STARTUP_SCRIPT,
-            "argv": argv,
-            "env": {"TORC_WORKFLOW_KEY": self._place.workflow, "LADING_WORKFLOW": self._place.workflow},
-            "cwd": self._place.working_directory,
-            "stdout": f"{stem}.o",
-            "stderr": f"{stem}.e",
-            "outputs": [],
-        }
-        self._channel.send("launch", jobs=[launch])
-        # The lease is renewed while the script runs.
-        self.dispatch(events.Tick())
-
-    def _on_startup_script_ended(self, end: RawEnd) -> None:
-        self._channel.send("forget", attempts=[_STARTUP_SCRIPT])
-        failure = ""
-        if end["code"] != 0:
-            how = end["failure"] or f"it ended with {end['code']}"
-            failure = f"the start-up script {self._startup_script!r} failed: {how}"
+    async def _prepare(self) -> None:
+        end = await self._scripts.run("worker_startup", self._startup_script)
+        failure = f"the start-up script {self._startup_script!r} failed: {end.failure}" if end.failure else ""
         self.dispatch(events.Prepared(failure=failure))
+
+    async def _complete(self) -> None:
+        await self._scripts.complete_workflow()
+        self.dispatch(events.CompletionScriptOver())
 
 
 def _policy(config: dict[str, Any]) -> Policy:

@@ -6,7 +6,7 @@ Guardian to runner: `started`, `ended`, `refused`, `expired`, `stuck`, `signal`.
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class Stop(TypedDict):
@@ -49,6 +49,8 @@ class Launch(TypedDict):
     """None: where stdout goes."""
     outputs: list[tuple[str, str]]
     """(key, path) of the files that a successful job has written."""
+    cpus: NotRequired[list[int]]
+    """The CPUs the process and all its children are bound to; absent: those of the guardian."""
 
 
 class Session(TypedDict):

@@ -14,7 +14,7 @@ import msgspec
 
 from lading.toolkit.errors import LadingError
 from lading.toolkit.private_files import read_private
-from lading.toolkit.runner import hardware, options, processes
+from lading.toolkit.runner import affinity, hardware, options, processes
 from lading.toolkit.runner.channel import GuardianChannel
 from lading.toolkit.runner.connection import Connection
 from lading.toolkit.runner.journal import Journal
@@ -111,9 +111,15 @@ def _node(choice: options.Options) -> hardware.Node:
     gpus = found.gpus
     if choice.gpus is not None:
         gpus = gpus[: choice.gpus] or tuple(str(index) for index in range(choice.gpus))
-    return hardware.Node(
-        choice.cpus or found.num_cpus, choice.memory_bytes or found.memory_bytes, gpus, found.gpu_variable
-    )
+    num_cpus = choice.cpus or found.num_cpus
+    groups: tuple[tuple[int, ...], ...] = ()
+    if choice.cpu_affinity_cpus_per_job is not None:
+        groups = affinity.cpu_groups(
+            choice.cpu_affinity_cpus_per_job, affinity.numa_nodes(), num_cpus=num_cpus
+        )
+        num_cpus = len(groups)
+    memory = choice.memory_bytes or found.memory_bytes
+    return hardware.Node(num_cpus, memory, gpus, found.gpu_variable, groups)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -21,6 +21,7 @@ class Options:
     log_file: Path | None = None
     lock_file: Path | None = None
     record_file: Path | None = None
+    cpu_affinity_cpus_per_job: int | None = None
 
     def arguments(self) -> list[str]:
         """Return the command line that gives these options again."""
@@ -31,6 +32,7 @@ class Options:
             "--gpus": self.gpus,
             "--max-parallel-jobs": self.max_parallel_jobs,
             "--time-limit-seconds": self.time_limit_seconds,
+            "--cpu-affinity-cpus-per-job": self.cpu_affinity_cpus_per_job,
             "--log-file": self.log_file,
         }
         return [word for name, value in pairs.items() if value is not None for word in (name, str(value))]
@@ -44,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--memory-bytes", type=_positive, help="memory to hand out, in bytes")
     parser.add_argument("--gpus", type=_count, help="GPUs to use")
     parser.add_argument("--max-parallel-jobs", type=_positive, help="never run more jobs than this at once")
+    parser.add_argument(
+        "--cpu-affinity-cpus-per-job",
+        type=_positive,
+        help="bind each job to a group of so many CPUs of one NUMA node; jobs count groups as CPUs",
+    )
     parser.add_argument("--time-limit-seconds", type=_seconds, help="leave after this many seconds")
     parser.add_argument("--log-file", type=path, help="append the log there (default: stderr)")
     parser.add_argument("--lock-file", type=path, help="held for life; a second runner on it exits with 75")

@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lading.toolkit.runner.messages import Launch
@@ -35,7 +35,12 @@ def spawn(launch: Launch, base: Mapping[str, str], null: int) -> int:
     _enter(launch["cwd"])
     program = find_program(launch["argv"][0], environment.get("PATH", _DEFAULT_PATH))
     output = error = null
+    mask = launch.get("cpus")
+    before = os.sched_getaffinity(0) if mask else None
     try:
+        if mask:
+            # A child is born with its parent's mask; there is no attribute of posix_spawn for it.
+            _bind(mask)
         if launch["stdout"] is not None:
             output = error = open_stream(launch["stdout"])
         if launch["stderr"] is not None:
@@ -58,8 +63,19 @@ def spawn(launch: Launch, base: Mapping[str, str], null: int) -> int:
     except ValueError as problem:
         raise SpawnError(NOT_EXECUTABLE, f"The command cannot be started: {problem}.") from None
     finally:
+        if before is not None:
+            os.sched_setaffinity(0, before)
         for descriptor in {output, error} - {null}:
             os.close(descriptor)
+
+
+def _bind(cpus: Sequence[int]) -> None:
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as problem:
+        names = ", ".join(map(str, cpus))
+        message = f"The job cannot be bound to the CPUs {names}: {problem.strerror}."
+        raise SpawnError(NOT_EXECUTABLE, message, infrastructure=True) from None
 
 
 def find_program(name: str, search_path: str) -> str:

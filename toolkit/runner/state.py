@@ -23,6 +23,7 @@ from lading.toolkit.runner.conversation import (
 from lading.toolkit.runner.ending import GRACE_SECONDS
 from lading.toolkit.runner.events import (
     Assignment,
+    CompletionScriptOver,
     Event,
     Exit,
     Forget,
@@ -38,6 +39,7 @@ from lading.toolkit.runner.events import (
     ProcessesKilled,
     RenewLease,
     ResidentSampled,
+    RunCompletionScript,
     StopRequested,
     SyncAnswered,
     SyncFailed,
@@ -98,6 +100,11 @@ class RunnerState:
     is_over: bool = False
     """The workflow is complete or canceled."""
 
+    _script_due: int | None = None
+    """The run whose completion script nobody has claimed yet, as the last answer says."""
+    _script_asked: int | None = None
+    """The run whose script we have tried to claim."""
+    _script_runs: bool = False
     _conversation: Conversation = field(default_factory=Conversation)
     _look_ahead: lookahead.LookAhead = field(default_factory=lookahead.LookAhead)
     _punctuality: Punctuality = field(default_factory=Punctuality)
@@ -175,6 +182,8 @@ class RunnerState:
                 self._on_guardian_lost(now)
             case ProcessesKilled():
                 self._on_processes_killed(event, now)
+            case CompletionScriptOver():
+                self._script_runs = False
             case _:
                 raise AssertionError(f"unknown event {event!r}")
 
@@ -206,6 +215,7 @@ class RunnerState:
             self.end_at = now + response.end_seconds
         self.num_ready = response.num_ready
         self.is_over = response.is_complete or response.is_canceled
+        self._script_due = response.run_id if response.has_completion_script else None
         for name in sent.started:
             if attempt := self.holdings.attempts.get(name):
                 attempt.start_reported = True
@@ -339,7 +349,7 @@ class RunnerState:
         if self._distrust or self.mode is not Mode.WORKING:
             return
         assignments = tuple(
-            Assignment(attempt.job, attempt.gpus)
+            Assignment(attempt.job, attempt.gpus, tuple(cpu for group in attempt.cpu_groups for cpu in group))
             for attempt in self.holdings.take_launchable()
             if attempt.job is not None
         )
@@ -411,6 +421,9 @@ class RunnerState:
             # Also when we were about to leave: the last answer may have brought work.
             self._idle_since = self._leaving_since = None
             return
+        if self._leaving_since is None and self._is_completing():
+            self._idle_since = None
+            return
         self._idle_since = now if self._idle_since is None else self._idle_since
         if self._leaving_since is not None:
             return
@@ -424,6 +437,15 @@ class RunnerState:
         self._leaving_since = now
         self._conversation.report_by(now)
         self._note(f"Leaving: {self._leave_reason}.")
+
+    def _is_completing(self) -> bool:
+        """Tell whether the workflow's completion script keeps us here; ask for it once per run."""
+        if self.mode is Mode.STOPPING:
+            return False
+        if self._script_due is not None and self._script_due != self._script_asked and not self._script_runs:
+            self._script_asked, self._script_runs = self._script_due, True
+            self._out.append(RunCompletionScript())
+        return self._script_runs
 
     def _on_leave_answered(self, now: float) -> None:
         if self.holdings.finished and not self._has_waited_enough(now):

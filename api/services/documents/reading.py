@@ -190,7 +190,9 @@ SCHEDULER_MEMBERS: Mapping[str, tuple[str, ...]] = {
     ),
     "aws_schedulers": ("name",),
 }  # fmt: skip
-ADDITIVE_MEMBERS = ("max_allocations", "min_allocations", "max_parallel_jobs", "idle_minutes")
+ADDITIVE_MEMBERS = (
+    "max_allocations", "min_allocations", "max_parallel_jobs", "idle_minutes", "cpu_affinity_cpus_per_job",
+)  # fmt: skip
 
 
 def _check_sortable(member: str, collection: Collection) -> None:
