@@ -38,6 +38,7 @@ ROUTES: tuple[Route, ...] = (
         public=True, tags=("server",),
     ),
     Route(
-        "GET", "/metrics", "get_metrics", metrics, "Return Prometheus metrics as text.", tags=("server",),
+        "GET", "/metrics", "get_metrics", metrics, "Return Prometheus metrics as text.",
+        tags=("server",), content_type="text/plain",
     ),
 )  # fmt: skip

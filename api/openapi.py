@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from lading import __version__
 from lading.api.context import Call
+from lading.api.decoding import LARGEST_INTEGER, SMALLEST_INTEGER
 from lading.api.reference_page import render
 from lading.api.router import ROUTER
 from lading.api.routing import Query, Route
@@ -26,6 +27,7 @@ _ERRORS = {
     "401": "A valid token is needed.",
     "403": "The token has not the scope.",
     "404": "No such document.",
+    "405": "The path has no such method; the header Allow names those that it has.",
     "409": "A stale revision, a clash of keys, or what is reported on has passed to somebody else.",
     "413": "The body is too large.",
     "503": "Try again later.",
@@ -96,7 +98,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
         "responses": {
             "200": {
                 "description": "Done.",
-                "content": {"application/json": {"schema": _schema(route.response, schemas)}},
+                "content": {route.content_type: {"schema": _answer_schema(route, schemas)}},
             },
             **{status: {"$ref": f"#/components/responses/{status}"} for status in _ERRORS},
         },
@@ -104,9 +106,19 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     if route.body is not None:
         operation["requestBody"] = {
             "description": f"At most {route.maximum_body} bytes.",
+            "required": _needs_body(route.body),
             "content": {"application/json": {"schema": _schema(route.body, schemas)}},
         }
     return operation
+
+
+def _needs_body(model: Any) -> bool:
+    """Whether an empty body, which is read as an object without members, cannot do."""
+    if _is_pydantic(model):
+        return any(field.is_required() for field in model.model_fields.values())
+    if isinstance(model, type) and issubclass(model, msgspec.Struct):
+        return any(field.required for field in msgspec.structs.fields(model))
+    return False
 
 
 def _parameters(route: Route) -> Iterable[dict[str, Any]]:
@@ -126,7 +138,7 @@ def _parameters(route: Route) -> Iterable[dict[str, Any]]:
             "in": "header",
             "required": False,
             "description": "The same key and body within 24 hours get the answer of the first time.",
-            "schema": {"type": "string", "maxLength": 255},
+            "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
         }
 
 
@@ -134,9 +146,17 @@ def _query_schema(query: Query) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": _TYPES[query.type]}
     if query.default is not None:
         schema["default"] = query.default
+    if query.type is int:
+        schema |= {"minimum": SMALLEST_INTEGER, "maximum": LARGEST_INTEGER}
     if query.minimum is not None:
         schema["minimum"] = query.minimum
     return schema
+
+
+def _answer_schema(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+    if route.content_type != "application/json":
+        return {"type": "string"}
+    return _schema(route.response, schemas)
 
 
 def _schema(model: Any, schemas: dict[str, Any]) -> dict[str, Any]:
@@ -165,8 +185,18 @@ def _is_pydantic(model: Any) -> bool:
 def _pydantic_schema(model: type[BaseModel], schemas: dict[str, Any]) -> dict[str, Any]:
     schema = model.model_json_schema(by_alias=True, ref_template=_REFERENCE.replace("name", "model"))
     schemas.update(schema.pop("$defs", {}))
-    schemas[model.__name__] = schema
-    return {"$ref": _REFERENCE.format(name=model.__name__)}
+    name = _component_name(model)
+    schemas[name] = {**schema, "title": name}
+    return {"$ref": _REFERENCE.format(name=name)}
+
+
+def _component_name(model: type[BaseModel]) -> str:
+    """Return a name that OpenAPI allows: `Page[File]` is called `FilePage`."""
+    plain, _, argument = model.__name__.partition("[")
+    if not argument:
+        return plain
+    words = re.findall(r"\w+", argument)
+    return f"{'Object' if words[0] == 'dict' else words[0]}{plain}"
 
 
 async def get_document(call: Call) -> dict[str, Any]:
@@ -188,5 +218,8 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/openapi.json", "get_openapi", get_document, "Return this document.",
         public=True, tags=("server",),
     ),
-    Route("GET", "/docs", "get_docs", get_page, "Show this document as a page.", public=True, tags=("server",)),
+    Route(
+        "GET", "/docs", "get_docs", get_page, "Show this document as a page.",
+        public=True, tags=("server",), content_type="text/html",
+    ),
 )  # fmt: skip

@@ -79,8 +79,9 @@ def _parts(operation: Mapping[str, Any]) -> Iterator[str]:
         body = operation["requestBody"]
         yield f"<p>Body. {escape(body['description'])}</p>"
         yield _model(body["content"]["application/json"]["schema"])
-    yield "<p>Answer (200).</p>"
-    yield _model(operation["responses"]["200"]["content"]["application/json"]["schema"])
+    for kind, content in operation["responses"]["200"]["content"].items():
+        yield f"<p>Answer (200), {escape(kind)}.</p>"
+        yield _model(content["schema"])
 
 
 def _model(schema: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ Segments are split before they are percent-decoded, so that `%2F` stays inside i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
@@ -62,16 +62,16 @@ class Router:
         """
         path = _path_of(target)
         segments = self._without_prefix(path.strip("/").split("/"))
-        nodes = list(_walk(self._root, segments, 0, ()))
-        if not nodes:
+        # Only the first: a literal segment wins over a parameter, whatever the method is.
+        node, values = next(_walk(self._root, segments, 0, ()), (None, ()))
+        if node is None:
             raise NotFound(f"no such path: {path}")
-        for node, values in nodes:
-            # HEAD is GET without the body; the transport leaves the body out.
-            found = node.routes.get(method) or (node.routes.get("GET") if method == "HEAD" else None)
-            if found is not None:
-                route, names = found
-                return route, {name: _decode(name, value) for name, value in zip(names, values, strict=True)}
-        allowed = sorted({name for node, _ in nodes for name in node.routes})
+        # HEAD is GET without the body; the transport leaves the body out.
+        found = node.routes.get(method) or (node.routes.get("GET") if method == "HEAD" else None)
+        if found is not None:
+            route, names = found
+            return route, {name: _decode(name, value) for name, value in zip(names, values, strict=True)}
+        allowed = sorted(node.routes)
         raise MethodNotAllowed(
             f"{method} is not possible on {path}; accepted: {', '.join(allowed)}.", tuple(allowed)
         )
@@ -94,7 +94,7 @@ ROUTER: web.AppKey[Router] = web.AppKey("router", Router)
 
 def _walk(
     node: _Node, segments: list[str], index: int, values: tuple[str, ...]
-) -> Iterable[tuple[_Node, tuple[str, ...]]]:
+) -> Iterator[tuple[_Node, tuple[str, ...]]]:
     """Yield every node that a path reaches, the one with more literals on its left first."""
     if index == len(segments):
         if node.routes:

@@ -47,6 +47,8 @@ class Route:
     """A pydantic model, a msgspec structure, `dict` for a free-form object, or None: no body needed."""
     response: Any = None
     """Model of the answer, for the document only: answers are never trimmed."""
+    content_type: str = "application/json"
+    """Of the answer; also for the document only."""
     query: tuple[Query, ...] = ()
     scopes: frozenset[Scope] = PEOPLE
     public: bool = False

@@ -20,7 +20,7 @@ ROUTES: tuple[Route, ...] = (
         "GET", "/workflows/{workflow}/events/stream", "stream_events", events.stream,
         "Send the workflow's events as server-sent events, old ones first; resumes after Last-Event-ID.",
         query=(Query("after", int, 0, minimum=0, description="Sequence number of the last event seen."),),
-        tags=("events",),
+        tags=("events",), content_type="text/event-stream",
     ),
     Route(
         "GET", "/tokens", "list_tokens", tokens.list_all, "List tokens, without their secrets.",

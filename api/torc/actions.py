@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from lading.api.context import Call
+from lading.api.decoding import LARGEST_INTEGER
 from lading.api.routing import MEBIBYTE, Query, Route
 from lading.api.services import execution, lifecycle, specifications, submissions
 from lading.api.services.documents import workflows
@@ -114,7 +113,7 @@ async def prepare_jobs(call: Call) -> Any:
     resources: torc.ComputeNodeResources = call.body
     offer = Offer(
         resources.num_cpus,
-        int(resources.memory_gb * GIBIBYTE),
+        int(min(resources.memory_gb * GIBIBYTE, LARGEST_INTEGER)),
         resources.num_gpus,
         resources.num_nodes,
         None if resources.time_limit is None else parse_duration(resources.time_limit),
@@ -203,14 +202,6 @@ async def manage_status_change(call: Call) -> Any:
     )
 
 
-class Claimed(msgspec.Struct):
-    """Jobs that were handed to the caller."""
-
-    jobs: list[dict[str, Any]]
-    reason: str = ""
-    """Why there are none."""
-
-
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/workflow_specifications", "add_workflow_specification", add_specification,
@@ -219,7 +210,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", f"{_WORKFLOW}/initialize_jobs", "initialize_jobs", initialize_jobs,
-        "Evaluate dependencies; jobs become ready or blocked.", tags=_LIFE,
+        "Evaluate dependencies; jobs become ready or blocked.", response=torc.Message, tags=_LIFE,
         query=(
             Query("only_uninitialized", bool, default=False),
             Query("clear_ephemeral_user_data", bool, default=True),
@@ -227,35 +218,35 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", f"{_WORKFLOW}/reset_status", "reset_workflow_status", reset_status,
-        "Forget that the workflow was canceled.", tags=_LIFE,
+        "Forget that the workflow was canceled.", response=torc.Message, tags=_LIFE,
     ),
     Route(
         "POST", f"{_WORKFLOW}/reset_job_status", "reset_job_status", reset_job_status,
-        "Make jobs uninitialized: all, or the failed ones and what is behind them.", tags=_LIFE,
+        "Make jobs uninitialized: all, or the failed ones and what is behind them.", response=torc.Message, tags=_LIFE,
         query=(Query("failed_only", bool, default=False),),
     ),
     Route(
         "PUT", f"{_WORKFLOW}/cancel", "cancel_workflow", cancel_workflow,
-        "Cancel the workflow; running jobs are killed.", tags=_LIFE,
+        "Cancel the workflow; running jobs are killed.", response=torc.Message, tags=_LIFE,
     ),
     Route(
         "GET", f"{_WORKFLOW}/is_complete", "is_workflow_complete", is_complete,
-        "Say whether the workflow is over.", tags=_LIFE,
+        "Say whether the workflow is over.", response=torc.WorkflowCompleteness, tags=_LIFE,
     ),
     Route(
         "POST", f"{_WORKFLOW}/prepare_jobs_for_submission", "prepare_jobs_for_submission", prepare_jobs,
-        "Claim jobs that fit what a worker has left.", body=torc.ComputeNodeResources, response=Claimed,
+        "Claim jobs that fit what a worker has left.", body=torc.ComputeNodeResources, response=torc.ClaimedJobs,
         query=(Query("sort_method", str, "gpus_runtime_memory"), _LIMIT), tags=_CLAIMS,
     ),
     Route(
         "POST", f"{_WORKFLOW}/prepare_next_jobs_for_submission", "prepare_next_jobs_for_submission",
-        prepare_next_jobs, "Claim the next jobs, whatever they ask for.", response=Claimed,
+        prepare_next_jobs, "Claim the next jobs, whatever they ask for.", response=torc.ClaimedJobs,
         query=(Query("limit", int, 1, minimum=0),), tags=_CLAIMS,
     ),
     Route(
         "POST", f"{_WORKFLOW}/prepare_jobs_for_scheduling", "prepare_jobs_for_scheduling",
         prepare_scheduling, "Mark ready jobs that ask for allocations as scheduled; return what they ask for.",
-        query=(Query("launch", bool, default=False),), tags=_CLAIMS,
+        response=torc.SchedulerRequests, query=(Query("launch", bool, default=False),), tags=_CLAIMS,
     ),
     Route(
         "PUT", f"{_JOB}/start_job/{{rev}}/{{run_id}}/{{compute_node_key}}", "start_job", start_job,

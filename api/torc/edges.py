@@ -90,7 +90,7 @@ def _join_route(direction: joins.Direction, handler: Handler) -> Route:
         "POST", f"/workflows/{{key}}/join_by_{direction}_edge/{{collection}}/{{edge}}",
         f"join_collections_by_{direction}_edge", handler,
         "Return one row for each edge of the documents that equal the members of the body.",
-        body=dict, response=torc.Page[dict[str, Any]],
+        body=dict, response=torc.Page[torc.JoinedRow],
         query=(*PAGE, *(Query(name, str, description="Without effect.") for name in _WITHOUT_EFFECT)),
         tags=_TAGS,
     )  # fmt: skip

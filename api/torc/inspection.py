@@ -91,7 +91,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_WORKFLOW}/process_changed_job_inputs", "process_changed_job_inputs",
         process_changed_inputs, "Reset done jobs whose inputs changed, and what is behind them.",
-        response=dict[str, Any], query=(Query("dry_run", bool, default=False),), tags=_LIFE,
+        response=torc.ReinitializedJobs, query=(Query("dry_run", bool, default=False),), tags=_LIFE,
     ),
     Route(
         "POST", f"{_WORKFLOW}/auto_tune_resource_requirements", "auto_tune_resource_requirements", auto_tune,
@@ -104,6 +104,6 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "GET", f"{_WORKFLOW}/dot_graph/{{name}}", "get_dot_graph", get_dot_graph,
-        "Return a graph of the workflow in the DOT language.", response=dict[str, Any], tags=_LIFE,
+        "Return a graph of the workflow in the DOT language.", response=torc.Graph, tags=_LIFE,
     ),
 )  # fmt: skip

@@ -34,7 +34,10 @@ SPECIFICATION: Json = {
             "resource_requirements": "small", "scheduler": "slurm_schedulers/gpu", "blocked_by": ["first"],
         },
     ],
-    "config": {"compute_node_resource_stats": {"process": True}},
+    "config": {
+        "compute_node_resource_stats": {"process": True, "interval": 5},
+        "compute_node_expiration_buffer_seconds": 60,
+    },
 }  # fmt: skip
 
 

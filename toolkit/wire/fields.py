@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from lading.toolkit.domain.values import (
@@ -109,22 +109,32 @@ def _seconds(value: Any) -> Any:
     return _not_boolean(value)
 
 
+# Bounds come before the functions: behind them they would be missing from the published schema.
 PossiblyEmptyText = Annotated[str, Strict(), AfterValidator(_passing_text)]
+TextOrNull = Annotated[
+    str,
+    Strict(),
+    AfterValidator(_passing_text),
+    BeforeValidator(lambda value: "" if value is None else value),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "null"}]}),
+]
+"""Where the published API accepts null for an empty text; it never answers null."""
 Text = Annotated[str, Strict(), Field(min_length=1), AfterValidator(_passing_text)]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
-Integer = Annotated[int, BeforeValidator(_not_boolean), Field(ge=INTEGER_MIN, le=INTEGER_MAX)]
-Natural = Annotated[int, BeforeValidator(_not_boolean), Field(ge=0, le=INTEGER_MAX)]
-Positive = Annotated[int, BeforeValidator(_not_boolean), Field(ge=1, le=INTEGER_MAX)]
+Integer = Annotated[int, Field(ge=INTEGER_MIN, le=INTEGER_MAX), BeforeValidator(_not_boolean)]
+Natural = Annotated[int, Field(ge=0, le=INTEGER_MAX), BeforeValidator(_not_boolean)]
+Positive = Annotated[int, Field(ge=1, le=INTEGER_MAX), BeforeValidator(_not_boolean)]
+Retries = Annotated[int, Field(ge=0, le=1_000), BeforeValidator(_not_boolean)]
 Number = Annotated[
-    float, BeforeValidator(_not_boolean), Field(allow_inf_nan=False), AfterValidator(plain_number)
+    float, Field(allow_inf_nan=False), BeforeValidator(_not_boolean), AfterValidator(plain_number)
 ]
 Amount = Annotated[
-    float, BeforeValidator(_not_boolean), Field(ge=0, allow_inf_nan=False), AfterValidator(plain_number)
+    float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_not_boolean), AfterValidator(plain_number)
 ]
 PositiveNumber = Annotated[
-    float, BeforeValidator(_not_boolean), Field(gt=0, allow_inf_nan=False), AfterValidator(plain_number)
+    float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_not_boolean), AfterValidator(plain_number)
 ]
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_seconds)]
 Memory = Annotated[Text, AfterValidator(_readable(parse_memory))]
 Duration = Annotated[Text, AfterValidator(_duration)]
 Walltime = Annotated[Text, AfterValidator(_readable(parse_walltime))]

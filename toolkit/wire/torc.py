@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from lading.toolkit.domain.states import AllocationState, JobStatus
 from lading.toolkit.wire.fields import (
@@ -24,8 +33,10 @@ from lading.toolkit.wire.fields import (
     Positive,
     PositiveNumber,
     PossiblyEmptyText,
+    Retries,
     Seconds,
     Text,
+    TextOrNull,
     Walltime,
     refuse,
 )
@@ -42,6 +53,16 @@ class Part(BaseModel):
 
     read_only: ClassVar[frozenset[str]] = frozenset()
     """Members of the server's answers that a body may repeat and nobody can set."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe the read-only members too: else no answer that has them would fit."""
+        schema = handler.resolve_ref_schema(handler(core_schema))
+        for name in sorted(cls.read_only):
+            schema.setdefault("properties", {}).setdefault(name, {"readOnly": True})
+        return schema
 
     @model_validator(mode="before")
     @classmethod
@@ -75,17 +96,12 @@ class Document(Part):
 
 
 class Workflow(Document):
-    name: PossiblyEmptyText = ""
-    user: PossiblyEmptyText = ""
-    description: PossiblyEmptyText = ""
-    timestamp: PossiblyEmptyText = ""
+    name: TextOrNull = ""
+    user: TextOrNull = ""
+    description: TextOrNull = ""
+    timestamp: TextOrNull = ""
     """ISO 8601; set by the server when absent or empty."""
     is_archived: Boolean = False
-
-    @field_validator("name", "user", "description", "timestamp", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return "" if value is None else value
 
     @field_validator("is_archived", mode="before")
     @classmethod
@@ -169,13 +185,8 @@ class JobInternal(Part):
     num_gpus: Natural = 0
     num_nodes: Natural = 0
     runtime_seconds: Amount = 0
-    scheduler_config_id: PossiblyEmptyText = ""
+    scheduler_config_id: TextOrNull = ""
     hash: Integer = 0
-
-    @field_validator("scheduler_config_id", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return "" if value is None else value
 
 
 class Job(Document):
@@ -200,7 +211,7 @@ class Job(Document):
     internal: JobInternal = Field(default_factory=JobInternal)
     priority: Integer = 0
     """Lading's: among jobs that fit, the higher goes first."""
-    retries: Annotated[Natural, Field(le=1_000)] = 0
+    retries: Retries = 0
     """Lading's: how often a job that failed by itself is run again."""
     env: dict[Text, PossiblyEmptyText] | None = None
     """Lading's: environment variables of the job."""
@@ -282,12 +293,7 @@ class ComputeNodeResources(Part):
     num_gpus: Natural = 0
     num_nodes: Natural = 1
     time_limit: Duration | None = None
-    scheduler_config_id: PossiblyEmptyText = ""
-
-    @field_validator("scheduler_config_id", mode="before")
-    @classmethod
-    def _null_is_empty(cls, value: Any) -> Any:
-        return "" if value is None else value
+    scheduler_config_id: TextOrNull = ""
 
 
 class ComputeNode(Document):
@@ -341,6 +347,8 @@ class SchedulerConfig(Document):
     max_parallel_jobs: Natural | None = None
     idle_minutes: Natural | None = None
     """How long an idle node waits for work before it leaves."""
+    cpu_affinity_cpus_per_job: Positive | None = None
+    """Lading's: bind each job to so many CPUs of one NUMA node; jobs count such groups as CPUs."""
 
     @model_validator(mode="after")
     def _order(self) -> Self:
@@ -435,6 +443,38 @@ class MissingUserData(BaseModel):
 
 class RequiredExistingFiles(BaseModel):
     files: list[str]
+
+
+class WorkflowCompleteness(BaseModel):
+    is_canceled: bool
+    is_complete: bool
+    needs_to_run_completion_script: bool
+
+
+class ClaimedJobs(BaseModel):
+    jobs: list[Job]
+    reason: str = ""
+    """Why there are none."""
+
+
+class SchedulerRequests(BaseModel):
+    schedulers: list[ScheduleParameters]
+
+
+class ReinitializedJobs(BaseModel):
+    reinitialized_jobs: list[str]
+
+
+class Graph(BaseModel):
+    graph: str
+
+
+class JoinedRow(BaseModel):
+    """A document beside one of its neighbours."""
+
+    from_: Object = Field(alias="from")
+    to: Object
+    edge: Edge
 
 
 class ReadyJobRequirements(BaseModel):
