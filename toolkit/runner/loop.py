@@ -25,8 +25,10 @@ from lading.toolkit.runner.connection import Connection
 from lading.toolkit.runner.holdings import Capacity
 from lading.toolkit.runner.journal import Journal
 from lading.toolkit.runner.lease import Lease
+from lading.toolkit.runner.measuring import Measuring
 from lading.toolkit.runner.messages import Launch, RawEnd, Session
 from lading.toolkit.runner.monitor import Monitor
+from lading.toolkit.runner.node_monitor import Switches
 from lading.toolkit.runner.orders import Orders
 from lading.toolkit.runner.registration import Registration
 from lading.toolkit.runner.scripts import Scripts
@@ -78,8 +80,12 @@ class Runner:
         spool = Path(self._place.output_directory, SPOOL_FOLDER, name)
         self._spool = Spool(spool)
         self._spool_thread = ThreadPoolExecutor(1, "spool")
-        self._monitor = Monitor()
-        self._sample_seconds = _interval(config)
+        switches = Switches.of(config)
+        self._monitor = Monitor(include_child_processes=switches.include_child_processes)
+        self._measuring = Measuring(
+            switches, Path(self._place.output_directory), response.compute_node, self._clock, journal
+        )
+        self._sample_seconds = switches.interval_seconds
         self._sampling = False
         self._launches: dict[str, Launch] = {}
         self._pids: dict[str, tuple[int, float]] = {}
@@ -121,6 +127,7 @@ class Runner:
             self.dispatch(events.Tick())
         else:
             self.dispatch(events.Prepared())
+        self._spawn_task(self._measuring.run())
         code = await self._exit
         if self._timer is not None:
             self._timer.cancel()
@@ -129,6 +136,7 @@ class Runner:
         self._orders.close()
         self._spool_thread.shutdown()
         self._spool.close()
+        await asyncio.to_thread(self._measuring.close)
         return code
 
     # ---- what happens ------------------------------------------------------------------------
@@ -200,6 +208,9 @@ class Runner:
                 self._scripts.on_ended(end)
                 continue
             ended = msgspec.convert(ended_fields(end, self._launches.pop(attempt, None)), Ended)
+            owner = self._owner(attempt)
+            if owner is not None:
+                self._measuring.note_end(owner[0], self._monitor.summary(attempt))
             _add_samples(ended, self._monitor.finish(attempt))
             jobs.append((ended, end["at"]))
         if jobs:
@@ -292,6 +303,9 @@ class Runner:
         failure = partial(events.SyncFailed, seq=request.seq, jitter=random.random())
         if instruction.records:
             await self._spool_records(instruction.records)
+        rows = self._measuring.take(leaving=request.leave)
+        if rows:
+            request = msgspec.structs.replace(request, node_statistics=rows)
         try:
             body = self._encoder.encode(request)
             content = await self._connection.post(self._path, body, token=self._token, wait=request.wait)
@@ -304,6 +318,10 @@ class Runner:
             event = failure(reason=f"the answer is not understood: {error}")
         else:
             event = events.SyncAnswered(seq=request.seq, response=response)
+            rows = []
+        finally:
+            # Also of a request that was given up.
+            self._measuring.put_back(rows)
         self.dispatch(event)
 
     async def _spool_records(self, records: Sequence[tuple[Ended, float]]) -> None:
@@ -344,8 +362,15 @@ class Runner:
             return
         table = await asyncio.to_thread(processes.read_all)
         resident = self._monitor.take(table, self._clock.boottime())
+        owners = {attempt: owner for attempt in resident if (owner := self._owner(attempt)) is not None}
+        self._measuring.note_samples(self._monitor, owners)
         self.dispatch(events.ResidentSampled(resident_bytes=resident))
         self._begin_sampling()
+
+    def _owner(self, attempt: str) -> tuple[str, int] | None:
+        """Return (job, run) of a running attempt."""
+        held = self._state.holdings.launched.get(attempt)
+        return None if held is None or held.job is None else (held.job.job_key, held.job.run_id)
 
     # ---- scripts -----------------------------------------------------------------------------
 
@@ -365,12 +390,6 @@ def _policy(config: dict[str, Any]) -> Policy:
         ignore_completion=bool(config.get("compute_node_ignore_workflow_completion")),
         memory_limit=str(config.get("memory_limit_policy") or "warn"),
     )
-
-
-def _interval(config: dict[str, Any]) -> float:
-    statistics = config.get("compute_node_resource_stats")
-    interval = statistics.get("interval") if isinstance(statistics, dict) else None
-    return max(1.0, float(interval)) if isinstance(interval, int | float) and interval else 10.0
 
 
 def _end_at(registration: Registration, choice: options.Options) -> float | None:

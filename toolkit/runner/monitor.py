@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from lading.toolkit.runner.node_monitor import Summary
 from lading.toolkit.runner.processes import ProcessLine, read_all
 from lading.toolkit.wire.extensions import Usage
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _PERCENT = 100.0
+
+
+class JobSample(NamedTuple):
+    """What one job used when it was last looked at."""
+
+    cpu_percent: float
+    rss: int
 
 
 @dataclass(slots=True)
@@ -24,12 +33,16 @@ class _Watched:
     percent_sum: float = 0.0
     percent_max: float = 0.0
     num_percents: int = 0
+    latest: JobSample | None = None
+    summary: Summary = field(default_factory=Summary)
 
 
 class Monitor:
     """Samples of the jobs that are alive. A job's children are found by its session."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, include_child_processes: bool = True) -> None:
+        """Without children only a job's first process is measured; limits always count all of them."""
+        self._include_children = include_child_processes
         self._watched: dict[str, _Watched] = {}
 
     def __len__(self) -> int:
@@ -59,8 +72,25 @@ class Monitor:
                 continue
             size = resident[watched.session] * _PAGE_BYTES
             result[attempt] = size
-            _add(watched, size, ticks[watched.session], now)
+            leader = None if self._include_children else table.get(watched.session)
+            if leader is not None:
+                _add(watched, leader.resident_pages * _PAGE_BYTES, leader.cpu_ticks, now)
+            else:
+                _add(watched, size, ticks[watched.session], now)
         return result
+
+    def latest(self) -> dict[str, JobSample]:
+        """Return attempt -> what was seen last, of those that were seen twice."""
+        return {
+            attempt: watched.latest
+            for attempt, watched in self._watched.items()
+            if watched.latest is not None
+        }
+
+    def summary(self, attempt: str) -> Summary | None:
+        """Return what was seen of a job so far; of use before `finish`."""
+        watched = self._watched.get(attempt)
+        return None if watched is None else watched.summary
 
     def finish(self, attempt: str) -> Usage | None:
         """Stop sampling a job; return what was seen of it."""
@@ -87,5 +117,7 @@ def _add(watched: _Watched, size: int, ticks: int, now: float) -> None:
         watched.num_percents += 1
         watched.percent_sum += percent
         watched.percent_max = max(watched.percent_max, percent)
+        watched.latest = JobSample(round(percent, 2), size)
+        watched.summary.add({"cpu_percent": round(percent, 2), "rss": size})
     watched.cpu_ticks = ticks
     watched.sampled_at = now
