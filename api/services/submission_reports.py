@@ -167,6 +167,8 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
             {"id": row_id},
         )
         yield from _end_told(ledger, living, report)
+        if report.cause is not None:
+            yield from _refine_causes(row_id, report.cause)
         if report.state == "ended":
             yield from _ended(ledger, row, living, report)
         elif row["status"] != "complete":
@@ -207,6 +209,23 @@ def _end_told(ledger: Ledger, living: Sequence[Any], report: AllocationReport) -
         yield from attempts.end_attempts(ledger, ends, node["hostname"])
 
 
+def _refine_causes(allocation_id: int, cause: str) -> Steps:
+    """Put right what a runner could not know: at TERM it only sees that its allocation ends.
+
+    The charge moves to the budget of the true cause and nothing else changes. Only the copy that ended
+    last is meant: one that Slurm preempted and started again may be ended a second time for another reason.
+    """
+    if cause == Cause.ALLOCATION_ENDED:
+        return
+    yield Statement(
+        "UPDATE attempt SET cause = :cause WHERE state = 'ended' AND cause = 'allocation_ended' "
+        "AND compute_node_id IN (SELECT id FROM compute_node WHERE allocation_id = :id "
+        "AND state IN ('left', 'lost') AND restart_count = (SELECT max(restart_count) FROM compute_node "
+        "WHERE allocation_id = :id AND state IN ('left', 'lost')))",
+        {"id": allocation_id, "cause": cause},
+    )
+
+
 def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms: int) -> Steps:
     if report.state == "pending" and row["status"] == "active" and not living:
         # Put back into the queue: until it starts again it may be taken back like any that waits.
@@ -215,6 +234,9 @@ def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms:
             {"id": row["id"]},
         )
     end_ms = row["end_ms"] if report.end_seconds is None else now_ms + int(1000 * report.end_seconds)
+    if report.state == "pending":
+        # The end of an earlier copy: the next one would leave as soon as it came.
+        end_ms = None
     reason = report.reason or None
     if (end_ms, reason) != (row["end_ms"], row["reason"]):
         yield Statement(

@@ -11,6 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,7 +23,7 @@ from lading.schedulers.slurm.queue import PACE_SECONDS, Queue
 from lading.schedulers.slurm.records import CallFile
 from lading.schedulers.slurm.refusals import error_of, is_ambiguous
 from lading.schedulers.slurm.script import Script, scripts_of
-from lading.schedulers.slurm.states import observation_of, vanished
+from lading.schedulers.slurm.states import is_waiting, observation_of, vanished
 from lading.toolkit.backends import Allocation, Availability, LaunchRequest, Observation, ObservedState
 from lading.toolkit.errors import BackendError, PermanentError, TransientError
 from lading.toolkit.settings import load_settings
@@ -75,6 +76,8 @@ class SlurmBackend:
         self._first_look: dict[str, float] = {}
         """Name -> when squeue first knew nothing of it, where no accounting can confirm that."""
         self._active: set[str] = set()
+        self._previous: dict[str, str] = {}
+        """Of those that wait again: the state in which Slurm ended the copy that ran."""
         self._absent_since: dict[str, float] = {}
 
     def probe(self) -> Availability:
@@ -219,7 +222,11 @@ class SlurmBackend:
             for external_id, identity in identities.items()
             if identity is not None and identity.job not in look.jobs
         ]
-        records, problem = self._records([identities[external_id] for external_id in absent])
+        requeued = self._requeued(identities, look.jobs)
+        asked = [*absent, *requeued]
+        records, problem = self._records([identities[external_id] for external_id in asked])
+        for external_id in requeued:
+            self._note_previous(external_id, identities[external_id], records)
         answers = []
         for external_id in external_ids:
             identity = identities[external_id]
@@ -227,6 +234,8 @@ class SlurmBackend:
                 answers.append(Observation(external_id, ObservedState.UNKNOWN, "not an id of a Slurm job"))
                 continue
             job = look.jobs.get(identity.job) or (records or {}).get(identity.job)
+            if job is not None and external_id in self._previous:
+                job = replace(job, previous_state=self._previous[external_id])
             if job is not None:
                 answers.append(self._seen(external_id, job))
             else:
@@ -251,11 +260,31 @@ class SlurmBackend:
             logger.warning("sacct cannot be asked: %s", error)
             return None, str(error)
 
+    def _requeued(self, identities: Mapping[str, Identity | None], jobs: Mapping[str, Job]) -> list[str]:
+        """Name those that ran, wait again, and of which it is not known yet what ended them."""
+        return [
+            external_id
+            for external_id, identity in identities.items()
+            if identity is not None
+            and external_id in self._active
+            and external_id not in self._previous
+            and (job := jobs.get(identity.job)) is not None
+            and is_waiting(job)
+        ]
+
+    def _note_previous(
+        self, external_id: str, identity: Identity | None, records: Mapping[str, Job] | None
+    ) -> None:
+        record = (records or {}).get(identity.job) if identity is not None else None
+        if record is not None and record.previous_state:
+            self._previous[external_id] = record.previous_state
+
     def _seen(self, external_id: str, job: Job) -> Observation:
         self._absent_since.pop(external_id, None)
         observation = observation_of(external_id, job, was_active=external_id in self._active)
         if observation.state is ObservedState.ACTIVE:
             self._active.add(external_id)
+            self._previous.pop(external_id, None)
         return observation
 
     def _missing(self, external_id: str, looked_at: float, problem: str) -> Observation:
@@ -272,8 +301,9 @@ class SlurmBackend:
 
     def _remember_only(self, external_ids: Sequence[str]) -> None:
         self._active &= set(external_ids)
-        for external_id in self._absent_since.keys() - set(external_ids):
-            del self._absent_since[external_id]
+        for memory in (self._absent_since, self._previous):
+            for external_id in memory.keys() - set(external_ids):
+                del memory[external_id]
 
 
 def _check_tag(tag: str) -> None:

@@ -32,6 +32,8 @@ class Job:
     exit_code: str = ""
     """`code:signal`; 0:0 also for jobs that Slurm ended."""
     name: str = ""
+    previous_state: str = ""
+    """How the copy before this one ended, of a job that Slurm started again; known to the accounting alone."""
 
 
 def read_squeue(text: str) -> list[Job]:
@@ -58,14 +60,21 @@ def read_squeue(text: str) -> list[Job]:
 
 
 def read_sacct(text: str) -> list[Job]:
-    """Read the lines of `sacct -X -n -P --format=SACCT_FORMAT`; of a requeued job the last row counts."""
+    """Read the lines of `sacct -D -X -n -P --format=SACCT_FORMAT`; of a requeued job the last row counts."""
     jobs: dict[str, Job] = {}
     for line in text.splitlines():
         fields = line.split("|")
         if len(fields) < 5:
             continue
         identity, state, exit_code, _, nodes = fields[:5]
-        jobs[identity] = Job(identity, plain_state(state), exit_code=exit_code, nodes=nodes)
+        earlier = jobs.get(identity)
+        jobs[identity] = Job(
+            identity,
+            plain_state(state),
+            exit_code=exit_code,
+            nodes=nodes,
+            previous_state="" if earlier is None else earlier.state,
+        )
     return list(jobs.values())
 
 

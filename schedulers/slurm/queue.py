@@ -125,4 +125,4 @@ class Queue:
     def _sacct(self, selection: Sequence[str]) -> str:
         self._sacct_at = self._monotonic()
         start = time.strftime("%Y-%m-%d", time.localtime(time.time() - _HISTORY_SECONDS))
-        return ask(["sacct", "-X", "-n", "-P", "-S", start, f"--format={SACCT_FORMAT}", *selection])
+        return ask(["sacct", "-D", "-X", "-n", "-P", "-S", start, f"--format={SACCT_FORMAT}", *selection])

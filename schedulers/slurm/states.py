@@ -38,11 +38,19 @@ _NEVER: Final = (
 """Reasons for which a pending job waits until somebody changes it or the limit."""
 
 
+def is_waiting(job: Job) -> bool:
+    """Tell whether it is in the queue, for the first time or again."""
+    return job.state in _WAITING
+
+
 def observation_of(external_id: str, job: Job, *, was_active: bool = False) -> Observation:
     """Return what to tell of an allocation whose job was found."""
     state = job.state
     if state in _WAITING:
-        return Observation(external_id, ObservedState.PENDING, _why_pending(job, was_active=was_active))
+        # Why the copy before was ended; never a proof that it has ended everywhere.
+        cause = _ENDED.get(job.previous_state)
+        reason = _why_pending(job, was_active=was_active)
+        return Observation(external_id, ObservedState.PENDING, reason, cause=cause)
     if state in _SUSPENDED:
         return Observation(external_id, ObservedState.SUSPENDED, f"Slurm suspended it ({state})")
     if state == "COMPLETING":
@@ -77,7 +85,8 @@ def _why_pending(job: Job, *, was_active: bool) -> str:
     reason = job.reason or job.state
     text = f"waits in Slurm's queue ({reason})"
     if was_active:
-        text = f"Slurm put it back into the queue ({reason})"
+        ended = f" after {job.previous_state}" if job.previous_state else ""
+        text = f"Slurm put it back into the queue{ended} ({reason})"
     if reason in _NEVER:
         return f"{text}: it will not start until the limit or the config is changed"
     return f"{text}, estimated start {job.start}" if job.start else text

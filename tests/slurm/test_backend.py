@@ -209,3 +209,20 @@ def test_the_loopback_of_the_host_is_not_that_of_a_node(on_a):
             port = server.stdout.readline().strip()
             assert (on_a.on_node("n1", sys.executable, "-c", reach, host, port).returncode == 0) is is_reached
             server.kill()
+
+
+def test_a_preempted_job_says_so_when_it_waits_again(on_a, tmp_path):
+    backend = make_backend()
+    whole = {"nodes": 2, "cpus": None, "partition": "main"}
+    [allocation] = backend.submit(make_request(tmp_path, "lading-preempted", **whole))
+    until_state(backend, allocation.external_id, ObservedState.ACTIVE)
+    on_a.run("sbatch", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60")
+
+    def told():
+        [seen] = backend.observe([allocation.external_id])
+        return seen if seen.state is ObservedState.PENDING and seen.cause is not None else None
+
+    seen = until(told, 40.0, "why it waits again", pause=0.5)
+    assert seen is not None
+    assert (seen.cause, seen.proof_of_death) == (Cause.PREEMPTED, False)
+    assert "after PREEMPTED" in seen.reason

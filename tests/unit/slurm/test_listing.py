@@ -39,6 +39,7 @@ def test_sacct_keeps_the_last_row_of_a_requeued_job():
     text = "7|REQUEUED|0:0|2026-11-27T13:00:00|n1\n7|COMPLETED|0:0|2026-11-27T14:00:00|n2\n8_2|CANCELLED by 0|0:15|x|n1\n"
     requeued, canceled = read_sacct(text)
     assert (requeued.identity, requeued.state, requeued.nodes) == ("7", "COMPLETED", "n2")
+    assert requeued.previous_state == "REQUEUED"
     assert (canceled.identity, canceled.state, canceled.exit_code) == ("8_2", "CANCELLED", "0:15")
 
 

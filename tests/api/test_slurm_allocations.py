@@ -1,0 +1,140 @@
+"""Allocations whose batch system may start them again: rows that stay open, causes put right, pauses lifted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SPECIFICATION: dict[str, Any] = {
+    "name": "requeued",
+    "jobs": [{"name": "one", "command": "true", "resource_requirements": "small"}],
+    "resource_requirements": [{"name": "small", "num_cpus": 1, "memory": "1m", "runtime": "P0DT1M"}],
+    "schedulers": {"slurm_schedulers": [{"name": "nodes", "account": "a", "nodes": 1, "max_allocations": 1}]},
+}
+
+
+class Slurm:
+    """A submitter and its nodes, as the server sees them."""
+
+    def __init__(self, server) -> None:
+        self.server = server
+        self.workflow = self.config = self.row = ""
+
+    async def begin(self) -> dict[str, Any]:
+        """Start the workflow; return the launch that its ready job asks for."""
+        made = await self.server.ok("POST", "/workflow_specifications", json=SPECIFICATION)
+        self.workflow = made["_key"]
+        await self.server.ok("POST", f"/workflows/{self.workflow}/start", json={})
+        (config,) = (await self.server.ok("GET", f"/workflows/{self.workflow}/slurm_schedulers"))["items"]
+        self.config = config["_id"]
+        (launch,) = (await self.sync())["launches"]
+        (self.row,) = launch["allocations"]
+        return launch
+
+    async def sync(self, **said: Any) -> dict[str, Any]:
+        body = {"holder": "test", "backends": ["slurm"], **said}
+        answer: dict[str, Any] = await self.server.ok("POST", "/submitter/sync", json=body)
+        return {"launches": [], "allocations": [], **answer}
+
+    async def observed(self, state: str, **said: Any) -> None:
+        await self.sync(allocations=[{"allocation": self.row, "state": state, **said}])
+
+    async def register(self, restart_count: int):
+        return await self.server.call(
+            "POST", f"/workflows/{self.workflow}/compute_nodes/register",
+            json={
+                "registration_id": f"copy-{restart_count}", "session_token": f"{restart_count}" * 32,
+                "hostname": "n1", "pid": 1, "boot_id": "b", "allocation": self.row,
+                "resources": {"num_cpus": 4, "memory_bytes": 2**30}, "restart_count": restart_count,
+            },
+        )  # fmt: skip
+
+    async def claim_and_leave(self, node: str, restart_count: int) -> None:
+        """Take the job, be ended by a signal, report that and leave, as a runner does at TERM."""
+        path = f"/workflows/{self.workflow}/compute_nodes/{node}/sync"
+        token = f"{restart_count}" * 32
+        free = {"num_cpus": 4, "memory_bytes": 2**30}
+        (claim,) = (await self.server.ok("POST", path, json={"seq": 1, "free": free}, token=token))["claims"]
+        ended = {
+            "attempt_id": claim["attempt_id"], "cause": "allocation_ended", "return_code": -15,
+            "exec_seconds": 1.0, "signal": 15, "status": "terminated",
+        }  # fmt: skip
+        await self.server.ok("POST", path, json={"seq": 2, "ended": [ended], "leave": True}, token=token)
+
+    async def allocation(self) -> dict[str, Any]:
+        path = f"/workflows/{self.workflow}/scheduled_compute_nodes/{self.row}"
+        answer: dict[str, Any] = await self.server.ok("GET", path)
+        return answer
+
+    async def causes(self) -> list[str]:
+        found = await self.server.ok("GET", f"/workflows/{self.workflow}/attempts")
+        return [attempt["cause"] for attempt in found["items"]]
+
+
+async def submitted(slurm: Slurm) -> None:
+    launch = await slurm.begin()
+    await slurm.sync(launches=[{"tag": launch["tag"], "kind": "begun"}])
+    await slurm.sync(launches=[{"tag": launch["tag"], "kind": "submitted", "external_ids": ["slurm:lab:7"]}])
+
+
+async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_cause(server):
+    slurm = Slurm(server)
+    await submitted(slurm)
+    await slurm.observed("active", end_seconds=600.0)
+    first = await slurm.register(0)
+    assert first.status == 200
+    await slurm.claim_and_leave(first.json["compute_node"], 0)
+    assert (await slurm.allocation())["status"] == "active"
+    assert await slurm.causes() == ["allocation_ended"]
+    await slurm.observed("pending", reason="back in the queue", cause="preempted")
+    allocation = await slurm.allocation()
+    assert (allocation["status"], allocation.get("end_ms")) == ("pending", None)
+    assert await slurm.causes() == ["preempted"]
+    # The second copy may register; a late word about the first one changes nothing of its attempts.
+    second = await slurm.register(1)
+    assert second.status == 200
+    await slurm.claim_and_leave(second.json["compute_node"], 1)
+    assert await slurm.causes() == ["preempted", "allocation_ended"]
+    await slurm.observed(
+        "ended", reason="Slurm ended it: TIMEOUT", proof_of_death=True, cause="allocation_ended"
+    )
+    assert (await slurm.allocation())["status"] == "complete"
+    assert await slurm.causes() == ["preempted", "allocation_ended"]
+    assert (await slurm.register(2)).status == 409
+
+
+async def test_a_copy_that_is_not_newer_is_turned_away(server):
+    slurm = Slurm(server)
+    await submitted(slurm)
+    assert (await slurm.register(1)).status == 200
+    assert (await slurm.register(0)).status == 409
+
+
+async def test_a_refused_config_is_tried_again_when_changed_or_asked_for(server):
+    slurm = Slurm(server)
+    launch = await slurm.begin()
+    await slurm.sync(launches=[{"tag": launch["tag"], "kind": "begun"}])
+    await slurm.sync(launches=[{"tag": launch["tag"], "kind": "failed", "error": "account: 'a' is unknown"}])
+    path = f"/workflows/{slurm.workflow}/slurm_schedulers/{slurm.config.rpartition('/')[2]}"
+    stored = await server.ok("GET", path)
+    assert stored["paused_reason"] == "account: 'a' is unknown"
+    assert (await slurm.sync())["launches"] == []
+    await server.ok("PUT", path, json={**stored, "account": "b"})
+    (again,) = (await slurm.sync())["launches"]
+    assert again["config"]["account"] == "b"
+    await slurm.sync(launches=[{"tag": again["tag"], "kind": "begun"}])
+    await slurm.sync(launches=[{"tag": again["tag"], "kind": "failed", "error": "no"}])
+    asked = {"scheduler_config_id": slurm.config, "count": 2}
+    answer = await server.ok("POST", f"/workflows/{slurm.workflow}/allocations", json=asked)
+    (by_hand,) = (item for item in (await slurm.sync())["launches"] if item["tag"] == answer["tag"])
+    assert by_hand["allocations"] == answer["allocations"]
+    assert len(answer["allocations"]) == 2
+
+
+async def test_a_request_for_allocations_names_what_is_wrong_with_it(server):
+    slurm = Slurm(server)
+    await slurm.begin()
+    path = f"/workflows/{slurm.workflow}/allocations"
+    refused = await server.call("POST", path, json={"scheduler_config_id": slurm.config, "count": 0})
+    assert (refused.status, "count: 0" in refused.error) == (400, True)
+    unknown = await server.call("POST", path, json={"scheduler_config_id": "slurm_schedulers__1/9"})
+    assert (unknown.status, slurm.config in unknown.error) == (404, True)
