@@ -214,7 +214,7 @@ def test_the_loopback_of_the_host_is_not_that_of_a_node(on_a):
 def test_a_preempted_job_says_so_when_it_waits_again(on_a, tmp_path):
     backend = make_backend()
     whole = {"nodes": 2, "cpus": None, "partition": "main"}
-    [allocation] = backend.submit(make_request(tmp_path, "lading-preempted", **whole))
+    [allocation] = backend.submit(make_request(tmp_path, "lading-preempted", config=whole))
     until_state(backend, allocation.external_id, ObservedState.ACTIVE)
     on_a.run("sbatch", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60")
 
