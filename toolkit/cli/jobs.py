@@ -21,6 +21,7 @@ from lading.toolkit.cli.context import (
     reading,
     workflow_option,
 )
+from lading.toolkit.cli.job_functions import run_function_command, run_postprocess_command
 from lading.toolkit.cli.job_logs import LogRequest, print_logs
 from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.cli.waiting import wait_and_report
@@ -316,5 +317,5 @@ def _title(document: dict[str, Any]) -> str:
     return f"{document['_key']} ({document.get('name') or 'unnamed'})"
 
 
-for _command in job_changes.COMMANDS:
+for _command in (*job_changes.COMMANDS, run_function_command, run_postprocess_command):
     jobs.add_command(_command)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from lading.toolkit.runner import processes
@@ -123,6 +124,10 @@ class Guardian:
         environment = {name: value for name, value in os.environ.items() if not is_secret(name)}
         for name in processes.MARKS:
             environment.pop(name, None)
+        # Last, so that it hides nothing: `lading` of this installation is found where no other is.
+        own = str(Path(sys.executable).parent)
+        folders = environment.get("PATH", os.defpath).split(os.pathsep)
+        environment["PATH"] = os.pathsep.join(folders if own in folders else [*folders, own])
         environment[processes.ALLOCATION_MARK] = self._allocation
         environment[processes.GUARDIAN_MARK] = self._name
         environment[processes.RUNNER_MARK] = processes.identity(self._runner)
@@ -149,8 +154,6 @@ class Guardian:
             self._turn()
 
     def _say_goodbye(self, session: Session) -> None:
-        from pathlib import Path
-
         from lading.toolkit.runner.farewell import say_goodbye
         from lading.toolkit.runner.spool import read_records
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -74,7 +74,7 @@ def test_names_in_pictures_are_text_only() -> None:
     text = page(name, [chart(name, {name: [(0.0, 1.0), (5.0, 3.0)]}, "B")])
     assert "<script>" not in text
     svg = text[text.index("<svg") : text.index("</svg>") + 6]
-    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert ET.fromstring(svg).tag.endswith("svg")
 
 
 def test_one_sample_and_none_can_be_drawn() -> None:
