@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 
 from tests.lib.waiting import until
 
-LADING = Path(sys.executable).with_name("lading")
+LADING = str(Path(sys.executable).with_name("lading"))
 SECONDS = 60.0
 
 RUN = """#!/bin/bash
@@ -94,42 +95,53 @@ class Place:
         os.utime(path, (before + 10, before + 10))
 
 
-@pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    (tmp_path / "run.sh").write_text(RUN)
-    for name in ("in", "west-in"):
-        (tmp_path / f"{name}.txt").write_text(f"{name}\n")
-    specification = {
-        "name": "diamond",
-        "files": [{"name": name, "path": f"{name}.txt"} for name in FILES],
-        "jobs": [
-            {
-                "name": name, "input_files": inputs, "output_files": outputs,
-                "command": " ".join(
-                    ["bash run.sh", name, *(f"{file}.txt" for file in inputs), "--",
-                     *(f"{file}.txt" for file in outputs)]
-                ),
-            }
-            for name, (inputs, outputs) in JOBS.items()
-        ],
-    }  # fmt: skip
-    (tmp_path / "diamond.json").write_text(json.dumps(specification))
-    server_file = tmp_path / ".lading" / "server.json"
+@contextmanager
+def serving(folder: Path, *options: str) -> Iterator[None]:
+    """Run `lading serve` in a folder, where commands find it by themselves."""
+    server_file = folder / ".lading" / "server.json"
     server_file.parent.mkdir(mode=0o700)
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen(
-            [LADING, "serve", "--database", tmp_path / "lading.db", "--server-file", server_file,
-             "--no-submitter"],
-            cwd=tmp_path, stdout=log, stderr=log,
-        )  # fmt: skip
+    command = [LADING, "serve", "--database", str(folder / "lading.db")]
+    command += ["--server-file", str(server_file), *options]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
         until(server_file.exists, 20, "the server announces itself")
-        made = Place(tmp_path)
-        made.workflow = made.lading("submit-workflow", "diamond.json", "--format", "json")["_key"]
-        yield made
+        yield
     finally:
         server.terminate()
         server.wait(20)
+
+
+def specification() -> dict[str, Any]:
+    jobs = []
+    for name, (inputs, outputs) in JOBS.items():
+        words = [name, *(f"{file}.txt" for file in inputs), "--", *(f"{file}.txt" for file in outputs)]
+        command = f"bash run.sh {' '.join(words)}"
+        jobs.append({"name": name, "command": command, "input_files": inputs, "output_files": outputs})
+    return {
+        "name": "diamond",
+        "files": [{"name": name, "path": f"{name}.txt"} for name in FILES],
+        "jobs": jobs,
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the specification and what its jobs read."""
+    (tmp_path / "run.sh").write_text(RUN)
+    for name in ("in", "west-in"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}\n")
+    (tmp_path / "diamond.json").write_text(json.dumps(specification()))
+    return tmp_path
+
+
+@pytest.fixture
+def place(folder: Path) -> Iterator[Place]:
+    """The diamond, started on a server that runs nothing by itself."""
+    with serving(folder, "--no-submitter"):
+        made = Place(folder)
+        made.workflow = made.lading("submit-workflow", "diamond.json", "--format", "json")["_key"]
+        yield made
 
 
 def test_two_runners_run_it_and_run_again_only_what_changed(place: Place) -> None:
@@ -166,3 +178,10 @@ def test_after_a_failure_only_that_job_and_what_is_behind_it_run_again(place: Pl
     place.lading("workflows", "reset-status", place.workflow, "--failed-only", "--restart", "--yes")
     assert place.run_with_two() == ["east", "merge"]
     assert set(place.statuses().values()) == {"done"}
+
+
+def test_a_server_that_lends_its_cpus_runs_what_names_no_scheduler(folder: Path) -> None:
+    with serving(folder, "--local-cpus", "2"):
+        place = Place(folder)
+        place.lading("submit-workflow", "diamond.json", "--wait")
+    assert (folder / "report.txt").read_text() == "in\nwest-in\nin\n"
