@@ -196,6 +196,10 @@ def _runner(request: LaunchRequest) -> list[str]:
     jobs = request.parameters.get("max_parallel_jobs") or request.config.get("max_parallel_jobs")
     if jobs:
         words += ["--max-parallel-jobs", str(int(jobs))]
+    name = "cpu_affinity_cpus_per_job"
+    cpus_per_job = request.parameters.get(name) or request.config.get(name)
+    if cpus_per_job:
+        words += ["--cpu-affinity-cpus-per-job", str(int(cpus_per_job))]
     return words
 
 

@@ -15,6 +15,7 @@ from lading.toolkit.cli.context import (
     chosen_job,
     chosen_workflow,
     format_option,
+    hidden,
     limit_option,
     output_option,
     printing,
@@ -23,6 +24,7 @@ from lading.toolkit.cli.context import (
 )
 from lading.toolkit.cli.job_functions import run_function_command, run_postprocess_command
 from lading.toolkit.cli.job_logs import LogRequest, print_logs
+from lading.toolkit.cli.node import run_node
 from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.cli.waiting import wait_and_report
 from lading.toolkit.client.api import AsyncLading, Document
@@ -319,3 +321,5 @@ def _title(document: dict[str, Any]) -> str:
 
 for _command in (*job_changes.COMMANDS, run_function_command, run_postprocess_command):
     jobs.add_command(_command)
+# torc's name for a runner.
+jobs.add_command(hidden(run_node), "run")

@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from lading.toolkit.cli.context import Session, chosen_workflow, format_option, output_option, printing
-from lading.toolkit.cli.output import examples, json_text
+from lading.toolkit.cli.output import Column, examples, json_text
 from lading.toolkit.cli.specification import document_of, read_workflow, user_name
+from lading.toolkit.domain.spec import SCHEDULER_COLLECTIONS
 from lading.toolkit.domain.values import parse_duration, parse_memory
 from lading.toolkit.errors import BadInput
 
@@ -289,6 +290,31 @@ def export_spec(
         session.output("json").document(document)
     else:
         path.write_text(json_text(document, indent=2) + "\n", encoding="utf-8")
+
+
+@click.command("list-scheduler-configs", epilog=examples("lading workflows list-scheduler-configs 12"))
+@_WORKFLOW
+@output_option
+@printing
+@click.pass_obj
+def list_scheduler_configs(
+    session: Session, *, workflow: str | None, folder: Path | None, style: str | None, quiet: bool
+) -> None:
+    """List the scheduler configs of a workflow, of all kinds."""
+    columns = [
+        Column("id", "_id"),
+        Column("name", "name"),
+        Column("max allocations", "max_allocations", right=True),
+        Column("paused", "paused_reason"),
+    ]
+    with session.reader(folder) as client:
+        key = chosen_workflow(client, workflow)
+        rows = (
+            document
+            for collection in SCHEDULER_COLLECTIONS
+            for document in client.list_documents(key, collection)
+        )
+        session.output(style, quiet=quiet).rows("scheduler_configs", columns, rows)
 
 
 def _store(

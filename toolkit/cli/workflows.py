@@ -26,6 +26,7 @@ from lading.toolkit.cli.workflow_making import (
     create_from_file,
     example,
     export_spec,
+    list_scheduler_configs,
     modify,
     set_config,
     show_config,
@@ -245,8 +246,10 @@ def _state(is_complete: bool, is_canceled: bool, run_id: int) -> str:
 for _command in (
     restart, reset_status, finish_auto_tune, create, create_from_file, create_from_commands_file,
     add_jobs_from_commands_file, modify, show_config, set_config, example, template, export_spec,
+    list_scheduler_configs,
 ):  # fmt: skip
     workflows.add_command(_command)
+workflows.add_command(hidden(status), "show-status")
 # torc's names, for hands and scripts that know them.
 for _name, _command in {
     "create-from-json-file": create_from_file,

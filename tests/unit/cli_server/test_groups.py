@@ -173,3 +173,47 @@ def test_settings_are_written(shell: Shell) -> None:
     assert "--force" in shell.refused("config", "create", "--user", "ben")
     assert "server_url" in shell.refused("config", "create", "--server-url", "head:80")
     assert shell.json("config", "show")["user"] == "ana  (user)"
+
+
+def test_dot_draws_svg(shell: Shell, diamond: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = Path("bin/dot")
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\ncat > "$3"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent.absolute()}:/usr/bin:/bin")
+    shown = shell.ok("graphs", "plot", "--directory", "pictures", "-w", diamond).split()
+    assert shown == [f"pictures/job_{kind}_dependencies.svg" for kind in ("job", "file", "user_data")]
+    assert "digraph" in Path(shown[0]).read_text()
+    program.write_text("#!/bin/sh\necho bad line >&2\nexit 1\n")
+    assert "bad line" in shell.refused("graphs", "plot", "-w", diamond)
+
+
+def test_scheduler_configs_and_the_newest_event(shell: Shell, diamond: str) -> None:
+    shell.client.add_document(diamond, "local_schedulers", {"name": "here", "max_allocations": 2})
+    [config] = shell.json("workflows", "list-scheduler-configs", diamond)["scheduler_configs"]
+    assert config["_id"].startswith(f"local_schedulers__{diamond}/")
+    assert shell.json("events", "latest-timestamp", "-w", diamond)["timestamp"] is None
+    shell.client.add_document(diamond, "events", {"category": "worker", "type": "start"})
+    assert shell.json("events", "get-latest-event-timestamp", "-w", diamond)["timestamp"] > 0
+    assert "not started" in shell.ok("workflows", "show-status", diamond)
+
+
+def test_auto_tune_needs_measurements_and_a_start(shell: Shell, diamond: str) -> None:
+    assert "process" in shell.refused("workflows", "start", diamond, "--auto-tune")
+    assert shell.client.workflow_status(diamond)["run_id"] == 0, "nothing of a refused start is stored"
+    shell.ok("workflows", "set-config", diamond, "--monitor", "process")
+    shell.ok("workflows", "start", diamond, "--auto-tune")
+    assert shell.client.workflow_status(diamond)["auto_tune_status"]["enabled"]
+    assert "first" not in shell.refused("workflows", "finish-auto-tune", diamond)
+
+
+def test_reset_and_restart_of_what_failed(shell: Shell, diamond: str) -> None:
+    shell.ok("workflows", "start", diamond)
+    shell.ok("workflows", "cancel", diamond)
+    shell.ok("workflows", "reset-status", diamond, "--yes")
+    assert not shell.client.workflow_status(diamond)["is_canceled"]
+    restarted = shell.json("workflows", "reset-status", diamond, "--yes", "--failed-only", "--restart")
+    assert restarted["run_id"] == 2
+    Path("source.txt").unlink()
+    assert "source.txt" in shell.refused("workflows", "restart", diamond)
+    assert shell.json("workflows", "restart", diamond, "--ignore-missing-data", "--dry-run")["dry_run"]
