@@ -29,7 +29,7 @@ def test_a_node_asks_once_and_stays_until_the_script_is_over() -> None:
     assert len(driver.all(RunCompletionScript)) == 1, "whoever has it, this node has asked"
     assert not driver.request.leave, "a long script is no idleness"
     driver.feed(CompletionScriptOver())
-    assert driver.request.leave
+    assert [driver.request.leave] == [True]
     driver.answer(is_complete=True)
     assert driver.all(Exit)
 
@@ -43,7 +43,7 @@ def test_waiting_for_a_script_costs_no_turns() -> None:
 def test_a_node_that_stops_waits_for_no_script() -> None:
     driver = completed()
     driver.feed(StopRequested(reason="TERM"))
-    assert driver.request.leave
+    assert [driver.request.leave] == [True]
 
 
 def test_a_node_that_stays_asks_again_in_the_next_run() -> None:
@@ -58,7 +58,7 @@ def test_no_script_no_question() -> None:
     driver = Driver()
     driver.answer(is_complete=True)
     assert not driver.all(RunCompletionScript)
-    assert driver.request.leave
+    assert [driver.request.leave] == [True]
 
 
 def test_each_running_job_has_groups_of_its_own() -> None:
