@@ -18,7 +18,7 @@ from lading.toolkit.domain.spec_reader import read_specification
 from lading.toolkit.domain.tree import Node
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import NotFound
-from lading.toolkit.wire import torc
+from lading.toolkit.wire import torc, torc_answers
 
 SPECIFICATION_BODY = 512 * MEBIBYTE
 GIBIBYTE = 2**30
@@ -210,7 +210,7 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", f"{_WORKFLOW}/initialize_jobs", "initialize_jobs", initialize_jobs,
-        "Evaluate dependencies; jobs become ready or blocked.", response=torc.Message, tags=_LIFE,
+        "Evaluate dependencies; jobs become ready or blocked.", response=torc_answers.Message, tags=_LIFE,
         query=(
             Query("only_uninitialized", bool, default=False),
             Query("clear_ephemeral_user_data", bool, default=True),
@@ -218,35 +218,35 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "POST", f"{_WORKFLOW}/reset_status", "reset_workflow_status", reset_status,
-        "Forget that the workflow was canceled.", response=torc.Message, tags=_LIFE,
+        "Forget that the workflow was canceled.", response=torc_answers.Message, tags=_LIFE,
     ),
     Route(
         "POST", f"{_WORKFLOW}/reset_job_status", "reset_job_status", reset_job_status,
-        "Make jobs uninitialized: all, or the failed ones and what is behind them.", response=torc.Message, tags=_LIFE,
+        "Make jobs uninitialized: all, or the failed ones and what is behind them.", response=torc_answers.Message, tags=_LIFE,
         query=(Query("failed_only", bool, default=False),),
     ),
     Route(
         "PUT", f"{_WORKFLOW}/cancel", "cancel_workflow", cancel_workflow,
-        "Cancel the workflow; running jobs are killed.", response=torc.Message, tags=_LIFE,
+        "Cancel the workflow; running jobs are killed.", response=torc_answers.Message, tags=_LIFE,
     ),
     Route(
         "GET", f"{_WORKFLOW}/is_complete", "is_workflow_complete", is_complete,
-        "Say whether the workflow is over.", response=torc.WorkflowCompleteness, tags=_LIFE,
+        "Say whether the workflow is over.", response=torc_answers.WorkflowCompleteness, tags=_LIFE,
     ),
     Route(
         "POST", f"{_WORKFLOW}/prepare_jobs_for_submission", "prepare_jobs_for_submission", prepare_jobs,
-        "Claim jobs that fit what a worker has left.", body=torc.ComputeNodeResources, response=torc.ClaimedJobs,
+        "Claim jobs that fit what a worker has left.", body=torc.ComputeNodeResources, response=torc_answers.ClaimedJobs,
         query=(Query("sort_method", str, "gpus_runtime_memory"), _LIMIT), tags=_CLAIMS,
     ),
     Route(
         "POST", f"{_WORKFLOW}/prepare_next_jobs_for_submission", "prepare_next_jobs_for_submission",
-        prepare_next_jobs, "Claim the next jobs, whatever they ask for.", response=torc.ClaimedJobs,
+        prepare_next_jobs, "Claim the next jobs, whatever they ask for.", response=torc_answers.ClaimedJobs,
         query=(Query("limit", int, 1, minimum=0),), tags=_CLAIMS,
     ),
     Route(
         "POST", f"{_WORKFLOW}/prepare_jobs_for_scheduling", "prepare_jobs_for_scheduling",
         prepare_scheduling, "Mark ready jobs that ask for allocations as scheduled; return what they ask for.",
-        response=torc.SchedulerRequests, query=(Query("launch", bool, default=False),), tags=_CLAIMS,
+        response=torc_answers.SchedulerRequests, query=(Query("launch", bool, default=False),), tags=_CLAIMS,
     ),
     Route(
         "PUT", f"{_JOB}/start_job/{{rev}}/{{run_id}}/{{compute_node_key}}", "start_job", start_job,

@@ -17,7 +17,7 @@ from lading.api.services.documents.writing import (
     remove_documents,
 )
 from lading.api.torc.answers import SORTED_PAGE, now_ms, paging_of, write
-from lading.toolkit.wire import torc
+from lading.toolkit.wire import torc, torc_answers
 
 KEY_FILTER = Query("_key", str, description="Only the document of that key.")
 
@@ -131,7 +131,7 @@ def routes_of(
     base = f"/workflows/{{workflow}}/{collection.name}"
     one = base + "/{key}"
     answer = model if model is not dict else None
-    page = torc.Page[model] if model is not dict else torc.Page[dict[str, Any]]
+    page = torc_answers.Page[model] if model is not dict else torc_answers.Page[dict[str, Any]]
     scopes = NODES if from_nodes else PEOPLE
     what, tags = collection.singular, (collection.name,)
     return (
@@ -140,7 +140,7 @@ def routes_of(
         Route("POST", base, f"add_{singular}", handlers.add, f"Store a document: {what}.",
               body=model, response=answer, creates=True, scopes=scopes, tags=tags),
         Route("DELETE", base, remove_all or f"delete_{plural}", handlers.remove_all,
-              f"Remove all documents: {what}.", response=torc.Message, tags=tags),
+              f"Remove all documents: {what}.", response=torc_answers.Message, tags=tags),
         Route("GET", one, f"get_{singular}", handlers.get, f"Return a document: {what}.",
               response=answer, tags=tags),
         Route("PUT", one, f"modify_{singular}", handlers.modify, f"Patch a document: {what}.",

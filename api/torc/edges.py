@@ -9,7 +9,7 @@ from lading.api.routing import Handler, Query, Route
 from lading.api.services import edges, joins
 from lading.api.services.documents.reading import Paging
 from lading.api.torc.answers import PAGE, now_ms, paging_of, write
-from lading.toolkit.wire import torc
+from lading.toolkit.wire import torc, torc_answers
 
 _ALL = "/workflows/{workflow}/edges/{name}"
 _ONE = _ALL + "/{key}"
@@ -90,7 +90,7 @@ def _join_route(direction: joins.Direction, handler: Handler) -> Route:
         "POST", f"/workflows/{{key}}/join_by_{direction}_edge/{{collection}}/{{edge}}",
         f"join_collections_by_{direction}_edge", handler,
         "Return one row for each edge of the documents that equal the members of the body.",
-        body=dict, response=torc.Page[torc.JoinedRow],
+        body=dict, response=torc_answers.Page[torc_answers.JoinedRow],
         query=(*PAGE, *(Query(name, str, description="Without effect.") for name in _WITHOUT_EFFECT)),
         tags=_TAGS,
     )  # fmt: skip
@@ -100,11 +100,11 @@ _WITHOUT_EFFECT = ("collection_key", "collection_name")
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", _ALL, "list_edges", list_edges, "List the edges of a name.",
-          response=torc.Page[torc.Edge], query=PAGE, tags=_TAGS),
+          response=torc_answers.Page[torc.Edge], query=PAGE, tags=_TAGS),
     Route("POST", _ALL, "add_edge", add_edge, "Make an edge between two documents.",
           body=torc.Edge, response=torc.Edge, creates=True, tags=_TAGS),
     Route("DELETE", _ALL, "delete_edges", delete_edges, "Remove all edges of a name.",
-          response=torc.Message, tags=_TAGS),
+          response=torc_answers.Message, tags=_TAGS),
     Route("GET", _ONE, "get_edge", get_edge, "Return an edge.", response=torc.Edge, tags=_TAGS),
     Route("DELETE", _ONE, "remove_edge", remove_edge, "Remove an edge.", response=torc.Edge, tags=_TAGS),
     _join_route("inbound", join_by_inbound_edge),

@@ -9,7 +9,7 @@ from lading.api.routing import Query, Route
 from lading.api.services import export, graphs, restart, tuning
 from lading.api.services.documents import workflows
 from lading.api.torc.answers import PAGE, now_ms
-from lading.toolkit.wire import torc
+from lading.toolkit.wire import torc_answers
 
 _WORKFLOW = "/workflows/{key}"
 _SPECIFICATIONS = ("specifications",)
@@ -91,19 +91,19 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_WORKFLOW}/process_changed_job_inputs", "process_changed_job_inputs",
         process_changed_inputs, "Reset done jobs whose inputs changed, and what is behind them.",
-        response=torc.ReinitializedJobs, query=(Query("dry_run", bool, default=False),), tags=_LIFE,
+        response=torc_answers.ReinitializedJobs, query=(Query("dry_run", bool, default=False),), tags=_LIFE,
     ),
     Route(
         "POST", f"{_WORKFLOW}/auto_tune_resource_requirements", "auto_tune_resource_requirements", auto_tune,
-        "Let one job of each kind run to be measured.", response=torc.Message, tags=_LIFE,
+        "Let one job of each kind run to be measured.", response=torc_answers.Message, tags=_LIFE,
     ),
     Route(
         "POST", f"{_WORKFLOW}/process_auto_tune_resource_requirements_results",
         "process_auto_tune_resource_requirements_results", process_auto_tune,
-        "Write what the measured jobs took into their requirements.", response=torc.Message, tags=_LIFE,
+        "Write what the measured jobs took into their requirements.", response=torc_answers.Message, tags=_LIFE,
     ),
     Route(
         "GET", f"{_WORKFLOW}/dot_graph/{{name}}", "get_dot_graph", get_dot_graph,
-        "Return a graph of the workflow in the DOT language.", response=torc.Graph, tags=_LIFE,
+        "Return a graph of the workflow in the DOT language.", response=torc_answers.Graph, tags=_LIFE,
     ),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from lading.api.services.documents.collections import JOBS
 from lading.api.services.documents.reading import get_document, list_documents
 from lading.api.torc.answers import PAGE, SORTED_PAGE, now_ms, paging_of, write
 from lading.api.torc.documents import filters
-from lading.toolkit.wire import torc
+from lading.toolkit.wire import torc, torc_answers
 
 _JOBS = "/workflows/{workflow}/jobs"
 _JOB = _JOBS + "/{key}"
@@ -168,26 +168,26 @@ _FILTERS: tuple[Query, ...] = filters(
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", _JOBS, "list_jobs", list_jobs, "List jobs.",
-          response=torc.Page[torc.Job], query=SORTED_PAGE + _FILTERS, tags=_TAGS),
+          response=torc_answers.Page[torc.Job], query=SORTED_PAGE + _FILTERS, tags=_TAGS),
     Route("POST", _JOBS, "add_job", add_job, "Store a job.",
           body=torc.Job, response=torc.Job, creates=True, tags=_TAGS),
     Route("DELETE", _JOBS, "delete_jobs", delete_jobs, "Remove all jobs.",
-          response=torc.Message, tags=_TAGS),
+          response=torc_answers.Message, tags=_TAGS),
     Route("GET", _JOB, "get_job", get_job, "Return a job.", response=torc.Job, tags=_TAGS),
     Route("PUT", _JOB, "modify_job", modify_job, "Patch a job.",
           body=torc.Job, response=torc.Job, tags=_TAGS),
     Route("DELETE", _JOB, "remove_job", remove_job, "Remove a job.", response=torc.Job, tags=_TAGS),
     Route("POST", "/workflows/{workflow}/bulk_jobs", "add_jobs", add_jobs, "Store many jobs, all or none.",
-          body=torc.Jobs, response=torc.StoredJobs, creates=True, maximum_body=64 * MEBIBYTE, tags=_TAGS),
+          body=torc.Jobs, response=torc_answers.StoredJobs, creates=True, maximum_body=64 * MEBIBYTE, tags=_TAGS),
     Route("GET", "/workflows/{workflow}/job_keys", "list_job_keys", list_job_keys,
-          "Return the keys of all jobs.", response=torc.JobKeys, tags=_TAGS),
+          "Return the keys of all jobs.", response=torc_answers.JobKeys, tags=_TAGS),
     Route("GET", _JOBS + "/find_by_status/{status}", "list_jobs_by_status", list_jobs_by_status,
-          "List the jobs with a status.", response=torc.Page[torc.Job], query=PAGE, tags=_TAGS),
+          "List the jobs with a status.", response=torc_answers.Page[torc.Job], query=PAGE, tags=_TAGS),
     Route("GET", _JOBS + "/find_by_needs_file/{key}", "list_jobs_by_needs_file", list_jobs_by_needs_file,
-          "List the jobs that need a file.", response=torc.Page[torc.Job], query=PAGE, tags=_TAGS),
+          "List the jobs that need a file.", response=torc_answers.Page[torc.Job], query=PAGE, tags=_TAGS),
     Route("GET", "/workflows/{workflow}/downstream_jobs/{key}", "list_downstream_jobs",
           list_downstream_jobs, "List the jobs behind a job, nearest first.",
-          response=torc.Page[torc.Job], query=PAGE, tags=_TAGS),
+          response=torc_answers.Page[torc.Job], query=PAGE, tags=_TAGS),
     Route("GET", _JOB + "/resource_requirements", "get_job_resource_requirements",
           get_job_resource_requirements, "Return the requirements of a job.",
           response=torc.ResourceRequirements, tags=_TAGS),
@@ -200,14 +200,14 @@ ROUTES: tuple[Route, ...] = (
           "Store user data that a job stores.",
           body=torc.UserData, response=torc.UserData, creates=True, tags=_TAGS),
     Route("GET", _JOB + "/user_data_stores", "list_job_user_data_stores", list_job_user_data_stores,
-          "Return the user data that a job stores.", response=torc.Page[torc.UserData], tags=_TAGS),
+          "Return the user data that a job stores.", response=torc_answers.Page[torc.UserData], tags=_TAGS),
     Route("GET", _JOB + "/user_data_consumes", "list_job_user_data_consumes",
           list_job_user_data_consumes, "Return the user data that a job consumes.",
-          response=torc.Page[torc.UserData], tags=_TAGS),
+          response=torc_answers.Page[torc.UserData], tags=_TAGS),
     Route("GET", "/workflows/{workflow}/results/find_by_job/{key}", "get_latest_job_result",
           get_latest_job_result, "Return the result of a job in the current run.",
           response=torc.Result, tags=_TAGS),
     Route("GET", "/workflows/{workflow}/files/produced_by_job/{key}", "list_files_produced_by_job",
           list_files_produced_by_job, "List the files that a job produces.",
-          response=torc.Page[torc.File], query=PAGE, tags=_TAGS),
+          response=torc_answers.Page[torc.File], query=PAGE, tags=_TAGS),
 )  # fmt: skip

@@ -14,7 +14,7 @@ from lading.api.services.edges import EDGES
 from lading.api.services.workflows import workflow_key
 from lading.api.torc.answers import PAGE, SORTED_PAGE, now_ms, paging_of, write
 from lading.toolkit.errors import NotFound
-from lading.toolkit.wire import torc
+from lading.toolkit.wire import torc, torc_answers
 
 TORC_VERSION = "0.6.4"
 """The version of the published API that this dialect speaks."""
@@ -147,11 +147,11 @@ _FILTERS = (
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/ping", "ping", ping, "Tell that the server answers.",
-          response=torc.Message, public=True, scopes=ANYBODY, tags=_TAGS),
+          response=torc_answers.Message, public=True, scopes=ANYBODY, tags=_TAGS),
     Route("GET", "/version", "get_version", get_version, "Return the version of the API.",
-          response=torc.Version, public=True, scopes=ANYBODY, tags=_TAGS),
+          response=torc_answers.Version, public=True, scopes=ANYBODY, tags=_TAGS),
     Route("GET", "/workflows", "list_workflows", list_workflows, "List workflows.",
-          response=torc.Page[torc.Workflow], query=SORTED_PAGE + _FILTERS, tags=_TAGS),
+          response=torc_answers.Page[torc.Workflow], query=SORTED_PAGE + _FILTERS, tags=_TAGS),
     Route("POST", "/workflows", "add_workflow", add_workflow, "Store an empty workflow.",
           body=torc.Workflow, response=torc.Workflow, creates=True, tags=_TAGS),
     Route("GET", _ONE, "get_workflow", get_workflow, "Return a workflow.",
@@ -169,22 +169,22 @@ ROUTES: tuple[Route, ...] = (
     Route("PUT", _ONE + "/status", "modify_workflow_status", modify_status, "Patch a workflow's status.",
           body=torc.WorkflowStatus, response=torc.WorkflowStatus, tags=_TAGS),
     Route("GET", _ONE + "/collection_names", "list_collection_names", list_collection_names,
-          "Return the names of a workflow's collections.", response=torc.CollectionNames, tags=_TAGS),
+          "Return the names of a workflow's collections.", response=torc_answers.CollectionNames, tags=_TAGS),
     Route("GET", _ONE + "/latest_event_timestamp", "get_latest_event_timestamp",
           get_latest_event_timestamp, "Return the time of the latest event in milliseconds.",
-          response=torc.LatestEventTimestamp, tags=_TAGS),
+          response=torc_answers.LatestEventTimestamp, tags=_TAGS),
     Route("GET", _ONE + "/events_after_timestamp/{timestamp}", "get_events_after_timestamp",
           get_events_after_timestamp, "Return the events that are newer than a time in milliseconds.",
-          response=torc.Page[dict[str, Any]], query=(Query("category", str), *PAGE), tags=_TAGS),
+          response=torc_answers.Page[dict[str, Any]], query=(Query("category", str), *PAGE), tags=_TAGS),
     Route("GET", _ONE + "/missing_user_data", "list_missing_user_data", list_missing_user_data,
           "Return the keys of user data that is consumed and empty.",
-          response=torc.MissingUserData, tags=_TAGS),
+          response=torc_answers.MissingUserData, tags=_TAGS),
     Route("GET", _ONE + "/required_existing_files", "list_required_existing_files",
           list_required_existing_files, "Return the ids of the files that must exist.",
-          response=torc.RequiredExistingFiles, tags=_TAGS),
+          response=torc_answers.RequiredExistingFiles, tags=_TAGS),
     Route("GET", _ONE + "/ready_job_requirements", "get_ready_job_requirements",
           get_ready_job_requirements, "Return what all ready jobs ask for together.",
-          response=torc.ReadyJobRequirements,
+          response=torc_answers.ReadyJobRequirements,
           query=(Query("scheduler_config_id", str, description="The _id of a scheduler config."),),
           tags=_TAGS),
 )  # fmt: skip
