@@ -32,7 +32,9 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.wait(0.02):
-            runners = {pid: environment_of(pid).get(ALLOCATION_MARK, "") for pid in self._lab.runners()}
+            marks = {pid: environment_of(pid).get(ALLOCATION_MARK) for pid in self._lab.runners()}
+            # One that is dying shows no environment any more.
+            runners = {pid: tag for pid, tag in marks.items() if tag}
             for tag, number in Counter(runners.values()).items():
                 self.most_at_once[tag] = max(self.most_at_once[tag], number)
             for pid, tag in runners.items():
