@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lading.toolkit.runner import processes
 from tests.runner.conftest import Lab, eventually
-from tests.runner.protocol_server import SERVER_ID
+from tests.runner.protocol_server import SERVER_ID, ProtocolServer
 
 
 def _logging(lab: Lab, name: str, seconds: float) -> str:
@@ -181,7 +181,10 @@ async def test_token_is_not_sent_to_another_database(lab: Lab) -> None:
     node = await lab.node(server)
     await server.until(lambda: server.started)
     await server.stop()
-    other = await lab.server()
+    # Not through the lab, which would name it in the server file as ours for a moment.
+    other = ProtocolServer()
+    await other.start()
+    lab.servers.append(other)
     other.tokens |= server.tokens
     lab.write_server_file(other, server_id=f"not-{SERVER_ID}")
     await eventually(lambda: "The lease ended" in node.log.read_text())
