@@ -43,7 +43,6 @@ from lading.toolkit.wire.extensions import (
 
 SHORTEST_SECRET = 32
 _OWNERS = frozenset({Scope.USER, Scope.ADMIN})
-_newest: dict[tuple[str, int], int] = {}
 
 
 def _now(call: Call) -> int:
@@ -91,12 +90,12 @@ async def sync_node(call: Call) -> SyncResponse:
     workflow_id, node_id = principal.workflow_id, principal.compute_node_id
     request: SyncRequest = call.body
     # Of two requests of one node only the newer may claim: the older one's answer may find nobody.
-    number = (services.server_id, node_id)
-    _newest[number] = max(_newest.get(number, 0), request.seq)
+    newest = services.wakeups.newest
+    newest[node_id] = max(newest.get(node_id, 0), request.seq)
     claims = request.free is not None
 
     def is_newest() -> bool:
-        return _newest[number] <= request.seq
+        return newest.get(node_id, 0) <= request.seq
 
     async def look() -> SyncResponse:
         work = sync(workflow_id, node_id, request, newest=is_newest(), now_ms=_now(call))
@@ -113,7 +112,7 @@ async def sync_node(call: Call) -> SyncResponse:
         seconds = min(request.wait, MAXIMUM_WAIT_SECONDS)
         answer = await look_until_news(services.wakeups, woken, seconds, look, has_news)
     if request.leave:
-        _newest.pop(number, None)
+        newest.pop(node_id, None)
     return answer
 
 

@@ -40,6 +40,8 @@ class Wakeups:
         self._progress: dict[int, set[asyncio.Event]] = defaultdict(set)
         self._submitters: set[asyncio.Event] = set()
         self._token_listeners: list[TokensChanged] = []
+        self.newest: dict[int, int] = {}
+        """Compute node -> the highest `seq` that has arrived from it."""
         self.closed = False
         """The server stops: everybody answers with what there is."""
 
