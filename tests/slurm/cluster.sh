@@ -147,7 +147,8 @@ SlurmctldHost=$host($address)
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket=$RUN/munge.socket
+# A requeued job waits as long as a credential lives, by default two minutes.
+AuthInfo=socket=$RUN/munge.socket,cred_expire=15
 # slurmctld and slurmdbd listen on every address: ports of their own let several clusters live at once.
 SlurmctldPort=$port
 MpiDefault=none

@@ -134,13 +134,8 @@ def test_a_requeued_job_is_the_same_allocation_and_no_proof(on_a, tmp_path):
     assert "back into the queue" in again.reason
     assert not again.proof_of_death
 
-    def started_again():
-        # Slurm holds it back for two minutes, and sets that anew while the first copy is being ended.
-        # Asked seldom: each change makes its scheduler look at the job later.
-        on_a.run("scontrol", "update", f"jobid={job}", "StartTime=now", check=False)
-        return backend.observe([allocation.external_id])[0].state is ObservedState.ACTIVE
-
-    until(started_again, 150.0, "the second copy runs", pause=4.0)
+    # Slurm holds it back until the first copy's credential has expired (cred_expire in cluster.sh).
+    until_state(backend, allocation.external_id, ObservedState.ACTIVE, seconds=120.0)
 
 
 def test_a_suspended_job_is_suspended(on_a, tmp_path):
