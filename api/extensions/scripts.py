@@ -6,7 +6,7 @@ from typing import Any
 
 from lading.api.context import Call
 from lading.api.routing import Route
-from lading.api.services import execution
+from lading.api.services import completion_script
 from lading.api.services.idempotency import once
 from lading.api.services.identity import Scope
 from lading.api.storage.statements import Effects, UseCase
@@ -33,10 +33,10 @@ def _now(call: Call) -> int:
 
 
 async def claim_completion_script(call: Call) -> Any:
-    """Give the script to the first node that asks once the workflow is complete."""
-    workflow_id, _ = _node(call)
+    """Give the script to the first node that asks once the workflow is complete, for as long as it lives."""
+    workflow_id, node_id = _node(call)
     now_ms = _now(call)
-    claim = execution.claim_completion_script(workflow_id, now_ms)
+    claim = completion_script.claim_by_node(workflow_id, node_id, now_ms)
     key, body_hash = call.idempotency_key, call.body_hash
 
     def work(effects: Effects) -> UseCase:
@@ -49,14 +49,14 @@ async def claim_completion_script(call: Call) -> Any:
 async def report_completion_script(call: Call) -> Any:
     """Record how the script ended, as an event."""
     workflow_id, node_id = _node(call)
-    work = execution.report_completion_script(workflow_id, node_id, call.body, _now(call))
+    work = completion_script.report(workflow_id, node_id, call.body, _now(call))
     return await call.services.database.write(work)
 
 
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST", f"{_NODE}/claim_completion_script", "claim_completion_script", claim_completion_script,
-        "Give one node the completion script of a complete workflow, once per run.",
+        "Give one node the completion script of a complete workflow; another only if that node ends without a report.",
         response=CompletionScript, scopes=_SCOPES, tags=("nodes",), creates=True,
     ),
     Route(

@@ -9,19 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lading.api.services import attempts, claims, lifecycle, nodes
+from lading.api.services import attempts, claims, completion_script, lifecycle, nodes
 from lading.api.services.attempts import End, start_event
 from lading.api.services.identity import Principal
 from lading.api.services.initialize import downstream, reset_jobs
 from lading.api.services.job_documents import job_document, parse_revision
 from lading.api.services.jobs import find_job_row, force_status
 from lading.api.services.ledger import JobState, Ledger, Steps
-from lading.api.services.workflows import find_workflow, lock_workflow, lock_workflow_id
+from lading.api.services.workflows import find_workflow, lock_workflow
 from lading.api.storage.statements import Effects, Statement, Work
 from lading.toolkit.domain.packing import Offer, SortMethod, refusals
 from lading.toolkit.domain.states import JOB_COMPLETE, Cause, JobStatus
-from lading.toolkit.errors import BadInput, Conflict, NotFound
-from lading.toolkit.wire.extensions import CompletionScript, CompletionScriptReport
+from lading.toolkit.errors import BadInput, Conflict
 
 MAXIMUM_LIMIT = 100_000
 
@@ -260,60 +259,8 @@ def is_complete(principal: Principal, workflow: str, *, may_run_script: bool, no
         }
         if may_run_script and answer["is_complete"] and lifecycle.unclaimed_completion_script(row):
             ledger = Ledger((yield from lock_workflow(principal, workflow)), now_ms, effects)
-            script = yield from _claim_completion_script(ledger)
+            script = yield from completion_script.claim(ledger, {})
             answer["needs_to_run_completion_script"] = script is not None
         return answer
-
-    return work
-
-
-def claim_completion_script(workflow_id: int, now_ms: int) -> Work:
-    """Give a node of the workflow the completion script, if it is to be run and nobody has it."""
-
-    def work(effects: Effects) -> Steps:
-        row = yield from lock_workflow_id(workflow_id)
-        if row is None:
-            raise NotFound(f"no such workflow: {workflow_id}")
-        ledger = Ledger(row, now_ms, effects)
-        return CompletionScript(run_id=row["run_id"], script=(yield from _claim_completion_script(ledger)))
-
-    return work
-
-
-def _claim_completion_script(ledger: Ledger) -> Steps:
-    script = lifecycle.unclaimed_completion_script(ledger.workflow) if ledger.is_complete else None
-    if script is not None:
-        ledger.columns["completion_script_claimed"] = True
-        ledger.columns["status_rev"] = ledger.workflow["status_rev"] + 1
-        yield from ledger.flush()
-    return script
-
-
-def report_completion_script(
-    workflow_id: int, node_id: int, report: CompletionScriptReport, now_ms: int
-) -> Work:
-    """Put on record how the completion script ended."""
-
-    def work(effects: Effects) -> Steps:
-        row = yield from lock_workflow_id(workflow_id)
-        nodes_found = yield Statement("SELECT hostname FROM compute_node WHERE id = :id", {"id": node_id})
-        if row is None or not nodes_found:
-            raise NotFound(f"no such compute node: {node_id}")
-        ledger = Ledger(row, now_ms, effects)
-        outcome = "succeeded" if report.return_code == 0 else f"ended with {report.return_code}"
-        ledger.add_event(
-            {
-                "category": "workflow",
-                "type": "completion_script",
-                "run_id": report.run_id,
-                "node_name": nodes_found[0]["hostname"],
-                "return_code": report.return_code,
-                "stdout_path": report.stdout_path,
-                "stderr_path": report.stderr_path,
-                "message": f"The completion script {outcome}. {report.message}".strip(),
-            }
-        )
-        yield from ledger.flush()
-        return {"message": "Noted how the completion script ended"}
 
     return work

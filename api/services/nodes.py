@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import attempts
+from lading.api.services import attempts, completion_script
 from lading.api.services.attempts import End
 from lading.api.services.identity import Principal, Scope
 from lading.api.services.ledger import Ledger, Steps
@@ -253,6 +253,7 @@ def _give_up(ledger: Ledger, node: Any, state: NodeState, cause: Cause, reason: 
         for row in rows
     ]
     yield from attempts.end_attempts(ledger, ends, node["hostname"])
+    yield from completion_script.give_back(ledger, node["id"])
     yield Statement(
         "UPDATE compute_node SET state = :state, is_active = FALSE, rev = rev + 1, reason = :reason, "
         "duration_seconds = :duration WHERE id = :id",

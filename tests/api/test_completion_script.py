@@ -80,6 +80,39 @@ async def test_one_node_gets_it_and_reports(server: Service) -> None:
     assert (last["type"], last["return_code"], last["node_name"]) == ("completion_script", 3, "n1")
 
 
+async def test_the_claim_lasts_as_long_as_its_node(server: Service) -> None:
+    key = await begin(server)
+    first, second = await Node(server, key).register(), await Node(server, key).register()
+    await first.run_the_job()
+    assert (await first.post("claim_completion_script", {}))["script"] == "bash tidy.sh"
+    assert (await second.post("claim_completion_script", {}))["script"] is None
+    await server.ok("POST", f"/workflows/{key}/compute_nodes/{first.key}/declare_lost")
+    assert (await second.sync())["has_completion_script"]
+    assert (await second.post("claim_completion_script", {}))["script"] == "bash tidy.sh"
+    third = await Node(server, key).register()
+    # What the dead one says now does not end the claim of the living.
+    await first.post("report_completion_script", {"run_id": 1, "return_code": 1})
+    assert (await third.post("claim_completion_script", {}))["script"] is None
+    await second.sync(leave=True)
+    assert (await third.post("claim_completion_script", {}))["script"] == "bash tidy.sh", (
+        "left without a report"
+    )
+    await third.post("report_completion_script", {"run_id": 1, "return_code": 0})
+    await server.ok("POST", f"/workflows/{key}/compute_nodes/{third.key}/declare_lost")
+    last = await Node(server, key).register()
+    assert (await last.post("claim_completion_script", {}))["script"] is None, "it was reported"
+
+
+async def test_a_script_that_a_lost_node_finished_is_not_run_again(server: Service) -> None:
+    key = await begin(server)
+    first, second = await Node(server, key).register(), await Node(server, key).register()
+    await first.run_the_job()
+    assert (await first.post("claim_completion_script", {}))["script"]
+    await server.ok("POST", f"/workflows/{key}/compute_nodes/{first.key}/declare_lost")
+    await first.post("report_completion_script", {"run_id": 1, "return_code": 0})
+    assert (await second.post("claim_completion_script", {}))["script"] is None
+
+
 async def test_a_person_with_a_token_takes_nothing_away(server: Service) -> None:
     key = await begin(server)
     node = await Node(server, key).register()
