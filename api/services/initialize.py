@@ -5,7 +5,7 @@ which of them are ready. One transaction, set-based reads, one pass in memory, s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lading.api.services import attempts, dependents
@@ -22,6 +22,8 @@ DEFAULT_CPUS, DEFAULT_NODES, DEFAULT_MEMORY, DEFAULT_RUNTIME = 1, 1, 2**20, 60.0
 _CLASS_COLUMNS = (
     "num_cpus", "num_gpus", "num_nodes", "memory_bytes", "runtime_seconds", "scheduler_config_id", "priority",
 )  # fmt: skip
+_ASKING_COLUMNS = f"id, resource_requirements_id, scheduler_id, request_class_id, {', '.join(_CLASS_COLUMNS)}"
+_ASKING_JOB_COLUMNS = ", ".join(dict.fromkeys(f"{JOB_COLUMNS}, {_ASKING_COLUMNS}".split(", ")))
 _DERIVED_EDGES = (
     "SELECT DISTINCT w.from_id AS blocker, r.from_id AS blocked FROM edge w JOIN edge r "
     "ON r.workflow_id = w.workflow_id AND r.to_id = w.to_id AND r.name = :reads "
@@ -49,7 +51,7 @@ def initialize(ledger: Ledger, *, only_uninitialized: bool, clear_ephemeral: boo
     }
     # Written first: the resources below belong to jobs whose rows the ledger may have changed.
     yield from ledger.write_jobs()
-    yield from _copy_requirements(ledger, jobs)
+    yield from _copy_requirements(ledger)
     blocked_by, blocks = yield from _edges(ledger)
     _refuse_circle(jobs, blocks)
     _spread_uninitialized(ledger, jobs, blocks)
@@ -150,42 +152,55 @@ def _initial_status(
 # ---- what jobs ask for ----------------------------------------------------------------------
 
 
-def _copy_requirements(ledger: Ledger, jobs: dict[int, JobState]) -> Steps:
-    """Copy the numbers of requirements and schedulers into the jobs, and sort these into classes."""
+def _copy_requirements(ledger: Ledger) -> Steps:
+    """Copy the numbers of requirements and schedulers into all jobs, and sort these into classes."""
     requirements = yield Statement(
         "SELECT * FROM resource_requirements WHERE workflow_id = :workflow_id",
         {"workflow_id": ledger.workflow_id},
     )
-    numbers = {
-        row["id"]: (
-            row["num_cpus"],
-            row["num_gpus"],
-            row["num_nodes"],
-            parse_memory(row["memory"]),
-            parse_duration(row["runtime"]),
-        )
-        for row in requirements
-    }
     configs = yield Statement(
         "SELECT id, kind, key FROM scheduler_config WHERE workflow_id = :workflow_id",
         {"workflow_id": ledger.workflow_id},
     )
-    config_ids = {row["id"]: config_id(ledger.workflow_key, row) for row in configs}
     rows = yield Statement(
-        "SELECT id, resource_requirements_id, scheduler_id, num_cpus, num_gpus, num_nodes, memory_bytes, "
-        "runtime_seconds, scheduler_config_id, priority, request_class_id FROM job "
-        "WHERE workflow_id = :workflow_id ORDER BY id",
+        f"SELECT {_ASKING_COLUMNS} FROM job WHERE workflow_id = :workflow_id ORDER BY id",
         {"workflow_id": ledger.workflow_id},
     )
+    numbers = {row["id"]: _numbers(row) for row in requirements}
+    config_ids = {row["id"]: config_id(ledger.workflow_key, row) for row in configs}
+    yield from classify(ledger, rows, numbers, config_ids)
+
+
+def _numbers(requirements: Any) -> tuple[Any, ...]:
+    return (
+        requirements["num_cpus"],
+        requirements["num_gpus"],
+        requirements["num_nodes"],
+        parse_memory(requirements["memory"]),
+        parse_duration(requirements["runtime"]),
+    )
+
+
+def classify(
+    ledger: Ledger,
+    rows: Iterable[Any],
+    numbers: Mapping[int, tuple[Any, ...]] | None = None,
+    config_ids: Mapping[int, str] | None = None,
+) -> Steps:
+    """Sort jobs, which the ledger knows, into the classes of what they ask for; return how many moved.
+
+    `numbers` (of requirements) and `config_ids` (of scheduler configs) are copied into the jobs that
+    have these; the others ask for what their rows say.
+    """
     classes = yield from load_classes(ledger)
     changes, moves = [], []
     for row in rows:
-        asked = numbers.get(row["resource_requirements_id"])
+        asked = (numbers or {}).get(row["resource_requirements_id"])
         if asked is None:
             asked = tuple(row[column] for column in _CLASS_COLUMNS[:5])
         if asked[0] == 0:
             asked = (DEFAULT_CPUS, 0, DEFAULT_NODES, DEFAULT_MEMORY, DEFAULT_RUNTIME)
-        config = config_ids.get(row["scheduler_id"], row["scheduler_config_id"])
+        config = (config_ids or {}).get(row["scheduler_id"], row["scheduler_config_id"])
         wanted = (*asked, config, row["priority"])
         if wanted != tuple(row[column] for column in _CLASS_COLUMNS):
             changes.append({"id": row["id"], **dict(zip(_CLASS_COLUMNS[:6], wanted[:6], strict=True))})
@@ -194,7 +209,7 @@ def _copy_requirements(ledger: Ledger, jobs: dict[int, JobState]) -> Steps:
     assignments = []
     for row, wanted in moves:
         if row["request_class_id"] != classes[wanted]:
-            ledger.set_class(jobs[row["id"]], classes[wanted])
+            ledger.set_class(ledger.jobs[row["id"]], classes[wanted])
             assignments.append({"id": row["id"], "request_class_id": classes[wanted]})
     if changes:
         yield Many(
@@ -205,6 +220,32 @@ def _copy_requirements(ledger: Ledger, jobs: dict[int, JobState]) -> Steps:
         )
     if assignments:
         yield Many("UPDATE job SET request_class_id = :request_class_id WHERE id = :id", assignments)
+    return len(assignments)
+
+
+def apply_requirements(ledger: Ledger, requirements: Any, job_id: int | None = None) -> Steps:
+    """Let requirements count at once for the initialized jobs that have them (or the one); flushes.
+
+    A job that a node holds keeps what it was started with: its limits are enforced by that node.
+    """
+    one = " AND id = :job" if job_id is not None else ""
+    rows = yield Statement(
+        f"SELECT {_ASKING_JOB_COLUMNS} FROM job WHERE workflow_id = :workflow_id "
+        "AND resource_requirements_id = :requirements AND request_class_id IS NOT NULL "
+        f"AND open_attempt IS NULL AND status NOT IN ('submitted', 'submitted_pending'){one} ORDER BY id",
+        {
+            "workflow_id": ledger.workflow_id,
+            "requirements": requirements["id"],
+            **({} if job_id is None else {"job": job_id}),
+        },
+    )
+    jobs = ledger.adopt(rows)
+    moved = yield from classify(ledger, rows, {requirements["id"]: _numbers(requirements)})
+    if moved:
+        # What fitted nowhere may fit now: nodes that wait look again.
+        ledger.effects.add_ready(ledger.workflow_id, sum(job.claimable for job in jobs))
+        ledger.effects.demand = True
+    yield from ledger.flush()
 
 
 def config_id(workflow: str, row: Any) -> str:

@@ -15,7 +15,7 @@ import orjson
 from lading.api.services import attempts, dependents
 from lading.api.services.blockers import add_blocks_edges
 from lading.api.services.identity import Principal
-from lading.api.services.initialize import config_id, downstream, reset_jobs
+from lading.api.services.initialize import classify, config_id, downstream, reset_jobs
 from lading.api.services.job_documents import job_document, parse_revision, revision
 from lading.api.services.ledger import JobState, Ledger, Steps
 from lading.api.services.workflows import lock_workflow
@@ -352,6 +352,9 @@ def modify_job(
             yield Statement(
                 f"UPDATE job SET {assignments}, rev = rev + 1 WHERE id = :id", {**values, "id": job.id}
             )
+        if "priority" in values and job.request_class_id is not None:
+            # It counts in the very next claim; what the job asks for stays as a node may hold it.
+            yield from classify(ledger, [{**dict(stored), "priority": values["priority"]}])
         if changes.get("status") not in (None, job.status.value):
             yield from force_status(ledger, job, JobStatus(changes["status"]))
         yield from ledger.flush()

@@ -75,7 +75,13 @@ class Handlers:
         return await write(
             call,
             lambda effects: modify_document(
-                call.principal, call.path["workflow"], self._collection, call.path["key"], sent, effects
+                call.principal,
+                call.path["workflow"],
+                self._collection,
+                call.path["key"],
+                sent,
+                now_ms(call),
+                effects,
             ),
         )
 

@@ -112,8 +112,13 @@ async def modify_job_resource_requirements(call: Call) -> Any:
     """Connect a job to requirements."""
     return await write(
         call,
-        lambda _effects: of_jobs.assign_requirements(
-            call.principal, call.path["workflow"], call.path["key"], call.path["rr_key"]
+        lambda effects: of_jobs.assign_requirements(
+            call.principal,
+            call.path["workflow"],
+            call.path["key"],
+            call.path["rr_key"],
+            now_ms(call),
+            effects,
         ),
     )
 

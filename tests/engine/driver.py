@@ -163,6 +163,10 @@ class Engine(StoredWorkflow):
         changes = {"_rev": self.revision_of(name, fresh=fresh), "status": status.value}
         self.write(jobs.modify_job(TESTER, self.workflow, self.keys[name], changes, self.now))
 
+    def put_priority(self, name: str, priority: int) -> None:
+        changes = {"_rev": self.revision_of(name, fresh=True), "priority": priority}
+        self.write(jobs.modify_job(TESTER, self.workflow, self.keys[name], changes, self.now))
+
     def manage_status(self, name: str, status: JobStatus, *, fresh: bool, same_run: bool) -> None:
         self.write(
             execution.manage_status_change(

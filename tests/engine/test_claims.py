@@ -41,6 +41,19 @@ SORTED = {
 }
 
 
+def test_a_changed_priority_moves_a_job_whatever_its_state(engine: Engine) -> None:
+    ready(
+        engine, JobSpec("first"), JobSpec("held"), JobSpec("last"), JobSpec("behind", blocked_by=("first",))
+    )
+    engine.put_priority("held", 9)
+    assert engine.prepare(LARGE, BY_RUNTIME, 1) == ["held"]
+    for name, priority in (("held", 1), ("behind", 4), ("last", 2), ("first", 2), ("last", 3)):
+        engine.put_priority(name, priority)
+        assert engine.violations() == []
+    assert engine.prepare(LARGE, BY_RUNTIME, 100) == ["last", "first"]
+    assert engine.violations() == []
+
+
 @pytest.mark.parametrize(("method", "expected"), SORTED.items())
 def test_priority_goes_first_then_the_sort_method_then_storage(
     engine: Engine, method: str, expected: list[str]

@@ -19,6 +19,7 @@ from lading.api.services.documents.reading import MAXIMUM_PAGE, Paging, document
 from lading.api.services.documents.writing import insert_document
 from lading.api.services.edges import REQUIRES, edge_document_of, insert_stored_edge
 from lading.api.services.identity import Principal
+from lading.api.services.initialize import apply_requirements
 from lading.api.services.ledger import JOB_COLUMNS, Ledger
 from lading.api.services.resources import Services
 from lading.api.services.workflows import Steps, find_workflow, lock_workflow, workflow_key
@@ -69,16 +70,19 @@ async def requirements_of_job(
     return answer
 
 
-def assign_requirements(principal: Principal, workflow: str, key: str, requirements: str) -> Steps:
-    """Connect a job to other requirements; they count from the next initialize_jobs on."""
+def assign_requirements(
+    principal: Principal, workflow: str, key: str, requirements: str, now_ms: int, effects: Effects
+) -> Steps:
+    """Connect a job to other requirements; a node that holds the job goes on with the old ones."""
     owner = yield from lock_workflow(principal, workflow)
     job = yield from find_row(owner, JOBS, key)
     row = yield from find_row(owner, RESOURCE_REQUIREMENTS, requirements)
-    # The job's `_rev` stays: whoever runs it holds that, and nothing that it shows has changed.
+    # The `_rev` of a job that runs stays: whoever runs it holds that, and nothing that it shows has changed.
     yield Statement(
         "UPDATE job SET resource_requirements_id = :requirements WHERE id = :id",
         {"requirements": row["id"], "id": job["id"]},
     )
+    yield from apply_requirements(Ledger(owner, now_ms, effects), row, job["id"])
     return (yield from edge_document_of(owner, REQUIRES, job["id"]))
 
 

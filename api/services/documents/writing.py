@@ -7,12 +7,19 @@ from typing import Any
 
 import orjson
 
-from lading.api.services.documents.collections import SCHEDULED_COMPUTE_NODES, Collection, plain_key
+from lading.api.services.documents.collections import (
+    RESOURCE_REQUIREMENTS,
+    SCHEDULED_COMPUTE_NODES,
+    Collection,
+    plain_key,
+)
 from lading.api.services.documents.reading import find_row
 from lading.api.services.documents.rules import check_references, check_removable, forget
 from lading.api.services.identity import Principal
+from lading.api.services.initialize import apply_requirements
 from lading.api.services.job_documents import revision
 from lading.api.services.jobs import check_revision
+from lading.api.services.ledger import Ledger
 from lading.api.services.workflows import Steps, lock_workflow, workflow_key
 from lading.api.storage.keys import chosen_id, key_of, take_ids
 from lading.api.storage.statements import Effects, Statement
@@ -85,6 +92,7 @@ def modify_document(
     collection: Collection,
     key: str,
     sent: Mapping[str, Any],
+    now_ms: int,
     effects: Effects,
 ) -> Steps:
     """Patch a document: what is not sent stays, None clears. Without a change `_rev` stays too."""
@@ -107,6 +115,8 @@ def modify_document(
             {**changes, "id": row["id"]},
         )
         row = rows[0]
+        if collection is RESOURCE_REQUIREMENTS:
+            yield from apply_requirements(Ledger(owner, now_ms, effects), row)
     document = collection.document(row, name)
     document["_oldRev"] = previous
     return document

@@ -56,6 +56,46 @@ async def test_failed_only_runs_the_failed_job_and_what_is_behind_it(diamond: Wo
     assert set((await diamond.statuses()).values()) == {"done"}
 
 
+FLAT: Json = {
+    "name": "flat", "user": "ana",
+    "resource_requirements": [
+        {"name": "small", "num_cpus": 1, "memory": "1g", "runtime": "P0DT1H"},
+        {"name": "huge", "num_cpus": 1000, "memory": "1g", "runtime": "P0DT1H"},
+    ],
+    "jobs": [{"name": name, "command": name, "resource_requirements": "small"} for name in ("a", "b", "c")],
+}  # fmt: skip
+
+
+async def test_a_new_priority_counts_in_the_next_claim(server: Service) -> None:
+    worker = await stored(server, FLAT)
+    await worker.begin()
+    await worker.change("jobs", "c", priority=7)
+    await worker.change("jobs", "b", priority=3)
+    assert [job["name"] for job in await worker.claim(limit="1")] == ["c"]
+    # A job that is held keeps what it was claimed with; its priority is that of its next claim.
+    await worker.change("jobs", "c", priority=1)
+    await worker.change("jobs", "a", priority=5)
+    assert [job["name"] for job in await worker.claim()] == ["a", "b"]
+    assert await worker.claim() == []
+
+
+async def test_new_requirements_count_for_jobs_that_nobody_holds(server: Service) -> None:
+    worker = await stored(server, FLAT)
+    await worker.begin()
+    [held] = await worker.claim(limit="1")
+    huge = await worker.document("resource_requirements", "huge")
+    for name in ("a", "b"):
+        job = await worker.document("jobs", name)
+        await worker.ok("PUT", f"jobs/{job['_key']}/resource_requirements/{huge['_key']}")
+    assert (await worker.document("jobs", held["name"]))["_rev"] == held["_rev"], "a node holds it"
+    # 1000 CPUs fit nowhere.
+    assert [job["name"] for job in await worker.claim()] == ["c"]
+    await worker.change("resource_requirements", "huge", num_cpus=2)
+    assert [job["name"] for job in await worker.claim()] == ["b"]
+    await worker.run(held)
+    assert await worker.statuses() == {"a": "done", "b": "submitted_pending", "c": "submitted_pending"}
+
+
 SCRIPTED: Json = {**DIAMOND, "config": {"workflow_completion_script": "bash done.sh"}}
 
 
