@@ -176,18 +176,24 @@ def _take_back(ledger: Ledger, returned: Sequence[str], opened: dict[str, Any]) 
 def _store_statistics(ledger: Ledger, node: Any, request: SyncRequest) -> Steps:
     if not request.node_statistics:
         return
-    [document_id] = yield from take_ids(1)
-    yield Statement(
-        "INSERT INTO compute_node_stats (id, workflow_id, hostname, timestamp, stats, compute_node_id) "
-        "VALUES (:id, :workflow_id, :hostname, :timestamp, :stats, :node)",
-        {
-            "id": document_id,
-            "workflow_id": ledger.workflow_id,
-            "hostname": node["hostname"],
-            "timestamp": iso_utc(ledger.now_ms / 1000),
-            "stats": orjson.dumps(request.node_statistics).decode(),
-            "node": node["id"],
-        },
+    ids = yield from take_ids(len(request.node_statistics))
+    # The key makes what is told again, because the answer was lost, the document that is there already.
+    yield Many(
+        "INSERT INTO compute_node_stats (id, key, workflow_id, hostname, timestamp, stats, compute_node_id) "
+        "VALUES (:id, :key, :workflow_id, :hostname, :timestamp, :stats, :node) "
+        "ON CONFLICT (workflow_id, key) WHERE key IS NOT NULL DO NOTHING",
+        [
+            {
+                "id": document_id,
+                "key": f"node-{node['id']}-{statistics.number}",
+                "workflow_id": ledger.workflow_id,
+                "hostname": node["hostname"],
+                "timestamp": iso_utc(ledger.now_ms / 1000),
+                "stats": orjson.dumps(statistics.stats).decode(),
+                "node": node["id"],
+            }
+            for document_id, statistics in zip(ids, request.node_statistics, strict=True)
+        ],
     )
 
 

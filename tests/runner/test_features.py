@@ -63,7 +63,8 @@ async def test_measurements_of_node_and_jobs_arrive_with_the_last_words(lab: Lab
     await server.add(job)
     node = await lab.node(server)
     assert await node.wait() == 0
-    rows = [row for _, request in server.requests for row in request.node_statistics]
+    told = [statistics for _, request in server.requests for statistics in request.node_statistics]
+    rows = [row for statistics in told for row in statistics.stats]
     by_type = {row["resource_type"]: row for row in rows}
     assert set(by_type) == {"CPU", "Memory", "Disk", "Network", "Process"}
     assert by_type["Process"]["job_key"] == job.job_key

@@ -303,9 +303,9 @@ class Runner:
         failure = partial(events.SyncFailed, seq=request.seq, jitter=random.random())
         if instruction.records:
             await self._spool_records(instruction.records)
-        rows = self._measuring.take(leaving=request.leave)
-        if rows:
-            request = msgspec.structs.replace(request, node_statistics=rows)
+        statistics = self._measuring.take(leaving=request.leave)
+        if statistics:
+            request = msgspec.structs.replace(request, node_statistics=statistics)
         try:
             body = self._encoder.encode(request)
             content = await self._connection.post(self._path, body, token=self._token, wait=request.wait)
@@ -318,10 +318,10 @@ class Runner:
             event = failure(reason=f"the answer is not understood: {error}")
         else:
             event = events.SyncAnswered(seq=request.seq, response=response)
-            rows = []
+            statistics = []
         finally:
             # Also of a request that was given up.
-            self._measuring.put_back(rows)
+            self._measuring.put_back(statistics)
         self.dispatch(event)
 
     async def _spool_records(self, records: Sequence[tuple[Ended, float]]) -> None:

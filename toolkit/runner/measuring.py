@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,13 @@ from lading.toolkit.runner.monitor import Monitor
 from lading.toolkit.runner.node_monitor import NodeMonitor, Summary, Switches
 from lading.toolkit.runner.plots import chart, page
 from lading.toolkit.runner.sample_store import ProcessSample, SampleStore
+from lading.toolkit.wire.extensions import NodeStatistics
 
 _MOST_JOBS_DRAWN: Final = 8
 _MOST_PENDING: Final = 20_000
 """Rows about jobs that wait to be told; more, after a long outage, are dropped oldest first."""
+_NUMBER_BITS: Final = 53
+"""What every reader of JSON keeps exact."""
 
 
 class Measuring:
@@ -39,6 +43,7 @@ class Measuring:
         self._mutex = threading.Lock()
         self._thread = ThreadPoolExecutor(1, "samples")
         self._pending: list[dict[str, Any]] = []
+        self._untold: list[NodeStatistics] = []
         self._told_node = False
         self._jobs_sampled_at = float("-inf")
         self._stem = output_directory / "stats" / f"compute_node_{node}"
@@ -77,7 +82,7 @@ class Measuring:
             self._pending.append(samples.row("Process", job_key))
             del self._pending[:-_MOST_PENDING]
 
-    def take(self, *, leaving: bool) -> list[dict[str, Any]]:
+    def take(self, *, leaving: bool) -> list[NodeStatistics]:
         """Hand over what is to be told with the next request: jobs, and at the end the node."""
         rows, self._pending = self._pending, []
         if leaving and not self._told_node and self.switches.measures_node:
@@ -85,11 +90,16 @@ class Measuring:
             with self._mutex:
                 self._monitor.take(self._clock.monotonic())
                 rows += self._monitor.rows()
-        return rows
+        told, self._untold = self._untold, []
+        if rows:
+            told.append(NodeStatistics(secrets.randbits(_NUMBER_BITS), rows))
+        return told
 
-    def put_back(self, rows: list[dict[str, Any]]) -> None:
-        """Take rows back whose request failed."""
-        self._pending = rows + self._pending
+    def put_back(self, told: list[NodeStatistics]) -> None:
+        """Take back what a request told that failed; it keeps its number, for it may have arrived."""
+        self._untold = told + self._untold
+        while sum(len(statistics.stats) for statistics in self._untold) > _MOST_PENDING:
+            del self._untold[0]
 
     def close(self) -> None:
         """Write what is left, and the pictures."""

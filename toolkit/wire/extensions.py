@@ -134,6 +134,15 @@ class Free(Message):
     """The same for memory."""
 
 
+class NodeStatistics(Message):
+    """Measurements that are told together. A request whose answer was lost tells them again."""
+
+    number: int
+    """Chosen at random by the runner; of those with the same number one is stored."""
+    stats: list[dict[str, Any]]
+    """Entries of a compute_node_stats document."""
+
+
 class SyncRequest(Message):
     """`POST /workflows/{workflow}/compute_nodes/{key}/sync`, with the session token.
 
@@ -157,8 +166,7 @@ class SyncRequest(Message):
     """The last call: every process has ended; whatever is not listed in `ended` never finished."""
     suspending: bool = False
     acknowledged_orders: list[str] = []
-    node_statistics: list[dict[str, Any]] = []
-    """`stats` entries of a compute_node_stats document."""
+    node_statistics: list[NodeStatistics] = []
 
 
 class OutputFile(Message):
