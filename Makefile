@@ -70,5 +70,5 @@ endef
 # For every platform and Python at once; no addresses, so that any index or mirror may serve it.
 define compile
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-		--extra server --extra slurm --group build $(2) --output-file requirements/$(1).lock pyproject.toml
+		--extra server --extra slurm --extra tui --group build $(2) --output-file requirements/$(1).lock pyproject.toml
 endef

@@ -33,6 +33,7 @@ def test_the_domain_is_kept_from_every_package_that_we_depend_on():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["server"]
     wanted += project["optional-dependencies"]["slurm"]
+    wanted += project["optional-dependencies"]["tui"]
     names = {Requirement(text).name.lower() for text in wanted}
     modules = {
         module

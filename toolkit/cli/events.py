@@ -27,7 +27,7 @@ def _time(row: Row) -> str:
     return datetime.fromtimestamp(stamp / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-_COLUMNS = [
+COLUMNS = [
     Column("time", _time),
     Column("category", "category"),
     Column("type", "type"),
@@ -66,7 +66,7 @@ def list_events(
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
         found = client.list_events(key, limit=limit, category=category)
-        session.output(style, quiet=quiet).rows("events", _COLUMNS, found)
+        session.output(style, quiet=quiet).rows("events", COLUMNS, found)
 
 
 @events.command("latest-timestamp")
@@ -115,7 +115,7 @@ def follow(
                 click.echo(json_text({"sequence": event.sequence, **document}))
             else:
                 separator = "," if chosen == "csv" else "  "
-                values = [as_text(column.value(document)) for column in _COLUMNS]
+                values = [as_text(column.value(document)) for column in COLUMNS]
                 click.echo(clean(separator.join(value for value in values if value or chosen == "csv")))
 
 

@@ -50,6 +50,7 @@ _COMMANDS: Final = {
     "node": ("lading.toolkit.cli.node:node", "Run jobs of a workflow on this machine."),
     "submitter": ("lading.toolkit.cli.submitter:submitter", "Ask the schedulers for allocations, for a server."),
     "stop": ("lading.toolkit.cli.stop:stop", "Stop a server."),
+    "tui": ("lading.toolkit.console.command:tui", "Watch and steer workflows in the terminal."),
     "completion": ("lading.toolkit.cli.completion:completion", "Print a script for the shell's completion."),
 }  # fmt: skip
 # Second names, which no list shows: torc's.

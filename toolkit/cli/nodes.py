@@ -27,7 +27,7 @@ def _resource(name: str) -> Any:
     return value
 
 
-_COLUMNS = [
+COLUMNS = [
     Column("key", "_key"),
     Column("host", "hostname"),
     Column("state", lambda row: row.get("state") or ("active" if row.get("is_active") else "left")),
@@ -71,7 +71,7 @@ def list_nodes(
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
         found = client.list_compute_nodes(key, limit=limit, is_active=active or None, hostname=hostname)
-        session.output(style, quiet=quiet).rows("compute_nodes", _COLUMNS, found)
+        session.output(style, quiet=quiet).rows("compute_nodes", COLUMNS, found)
 
 
 @nodes.command()
