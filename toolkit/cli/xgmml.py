@@ -66,6 +66,6 @@ class _Reader:
 
 
 def _quoted(text: str) -> str:
-    r"""Return a DOT string that shows a text as it is: \N and its like are meant literally."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    r"""Return a DOT string that shows a text as it is: \N, &amp; and their like are meant literally."""
+    escaped = text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

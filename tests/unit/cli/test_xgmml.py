@@ -24,7 +24,7 @@ def test_any_name_becomes_a_node_of_that_name(lading: Invoke, work: Path, monkey
     assert result.stdout.split() == ["g.dot"]
     text = (work / "g.dot").read_text(encoding="utf-8")
     for name in NAMES:
-        shown = name.replace("\\", "\\\\").replace('"', '\\"')
+        shown = name.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"')
         assert f'"n/{shown}" [label="{shown}"];' in text
     assert '"n/plain" -> "n/say \\"hi\\"" [label="then"];' in text
 
