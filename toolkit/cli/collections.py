@@ -85,7 +85,7 @@ def join(
 ) -> None:
     """Print a join that has a name; the filters are on its first collection."""
     chosen = PREPARED[name]
-    _print(session, chosen, {**dict(filters), "skip": skip}, limit, workflow, folder, style, quiet=quiet)
+    _print(session, chosen, dict(filters), skip or 0, limit, workflow, folder, style, quiet=quiet)
 
 
 @collections.command("join-by-edge")
@@ -113,7 +113,7 @@ def join_by_edge(
 ) -> None:
     """Print the documents of a collection with their neighbours over an edge, one row an edge."""
     chosen = Join(collection, edge, "outbound" if outbound else "inbound")
-    _print(session, chosen, {**dict(filters), "skip": skip}, limit, workflow, folder, style, quiet=quiet)
+    _print(session, chosen, dict(filters), skip or 0, limit, workflow, folder, style, quiet=quiet)
 
 
 @collections.command("list-joins")
@@ -133,6 +133,7 @@ def _print(
     session: Session,
     chosen: Join,
     filters: dict[str, QueryValue],
+    skip: int,
     limit: int | None,
     workflow: str | None,
     folder: Path | None,
@@ -143,7 +144,7 @@ def _print(
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
         rows = client.join(
-            key, chosen.collection, chosen.edge, direction=chosen.direction, limit=limit, **filters
+            key, chosen.collection, chosen.edge, direction=chosen.direction, skip=skip, limit=limit, **filters
         )
         first = next(rows, None)
         found = iter(()) if first is None else _chain(first, rows)

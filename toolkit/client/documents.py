@@ -67,12 +67,13 @@ class DocumentVerbs(Calls):
         /,
         *,
         direction: Literal["outbound", "inbound"] = "outbound",
+        skip: int = 0,
         limit: int | None = None,
         **filters: Any,
     ) -> AsyncIterator[Document]:
         """Yield one row (`from`, `to`, `edge`) for each edge of the documents that equal the filters."""
         path = path_of("workflows", workflow, f"join_by_{direction}_edge", collection, edge)
-        return self._pages(path, Document, limit, {}, method="POST", body=filters)
+        return self._pages(path, Document, limit, {"skip": skip}, method="POST", body=filters)
 
     async def dot_graph(self, workflow: str, name: str) -> str:
         """Return a graph in the DOT language: `job_job_dependencies` or another of the three."""

@@ -81,6 +81,8 @@ def test_requirements_go_to_jobs(shell: Shell, diamond: str) -> None:
         ("first", "fat"),
         ("second", "thin"),
     }
+    behind = shell.json("collections", "join", "job-requirements", "-s", "1", "-l", "5", "-w", diamond)
+    assert behind["items"] == rows[1:]
     assert "memory" in shell.refused(
         "resource-requirements", "add", "--name", "bad", "--memory", "1.5x", "-w", diamond
     )
