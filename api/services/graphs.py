@@ -68,6 +68,12 @@ def _dot(name: str, nodes: list[tuple[str, str]], edges: list[tuple[str, dict[st
 
 
 def _quoted(text: str) -> str:
-    # A backslash begins an escape in labels: a name's own are shown as they are.
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "").replace("\n", "\\n")
+    # A backslash begins an escape in labels, an ampersand an entity: a name's own are shown as they are.
+    escaped = (
+        text.replace("&", "&amp;")
+        .replace("\\", "\\\\")
+        .replace('"', '\\"')
+        .replace("\r", "")
+        .replace("\n", "\\n")
+    )
     return f'"{escaped}"'

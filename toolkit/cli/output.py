@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any, Final, Protocol, TextIO
 
 import click
@@ -104,6 +105,7 @@ class CsvOutput:
     def rows(self, plural: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:
         """Print a header and a line per row."""
         del plural
+        rows = _begun(rows)
         writer = csv.writer(self._stream, lineterminator="\n")
         writer.writerow(column.title for column in columns)
         for row in rows:
@@ -130,6 +132,7 @@ class JsonOutput:
     def rows(self, plural: str, columns: Sequence[Column], rows: Iterable[Row]) -> None:
         """Print `{plural: [...]}`, item by item: a list of a million jobs is never held whole."""
         del columns
+        rows = _begun(rows)
         self._stream.write(f'{{"{plural}": [')
         separator = "\n"
         for row in rows:
@@ -217,6 +220,13 @@ def json_text(value: object, *, indent: int = 0) -> str:
     """Return JSON text on one line, or indented."""
     encoded = msgspec.json.encode(value)
     return (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode("utf-8")
+
+
+def _begun(rows: Iterable[Row]) -> Iterator[Row]:
+    """Fetch the first row, so that a request that is refused has printed nothing yet."""
+    iterator = iter(rows)
+    first = list(islice(iterator, 1))
+    return chain(first, iterator)
 
 
 def _cell(value: object, *, is_row: bool = False) -> Text:

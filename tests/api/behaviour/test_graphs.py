@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -11,7 +12,7 @@ from tests.lib.service import Service
 
 HOSTILE = (
     'a "quoted" name', "back\\slash", "ends with \\", "two\nlines", "-> b", "}; digraph evil {", "<b>bold</b>",
-    "é 漢字", "node", "", "#", "/* */", '\\"', "\\N", "tab\there", "a--b",
+    "é 漢字", "node", "", "#", "/* */", '\\"', "\\N", "tab\there", "a--b", "a & &lt;",
 )  # fmt: skip
 GRAPHS = ("job_job_dependencies", "job_file_dependencies", "job_user_data_dependencies")
 TOKEN = re.compile(
@@ -56,7 +57,8 @@ def parse(text: str) -> tuple[dict[str, str], list[tuple[str, str, str]]]:
 
 
 def plain(token: str) -> str:
-    return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], token[1:-1])
+    text = re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], token[1:-1])
+    return html.unescape(text)
 
 
 @pytest.fixture

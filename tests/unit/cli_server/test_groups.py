@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -177,16 +179,47 @@ def test_settings_are_written(shell: Shell) -> None:
     assert shell.json("config", "show")["user"] == "ana  (user)"
 
 
-def test_dot_draws_svg(shell: Shell, diamond: str, monkeypatch: pytest.MonkeyPatch) -> None:
+HOSTILE = ['quoted "name"', "back\\slash\\", "<b>&amp;</b>", "]; } { [", "Ünïcode 漢字", "--", "\\N\\l"]
+
+
+def test_the_real_dot_draws_any_name(shell: Shell) -> None:
+    if shutil.which("dot") is None:
+        pytest.skip("Graphviz: the program `dot` is not installed (package graphviz)")
+    jobs = [
+        {"name": name, "command": "true", "input_files": [name], "input_user_data": [name]}
+        for name in HOSTILE
+    ]
+    for before, job in zip(HOSTILE, jobs[1:], strict=False):
+        job["blocked_by"] = [before]
+    document = {
+        "name": "hostile",
+        "files": [{"name": name, "path": f"file {number}"} for number, name in enumerate(HOSTILE)],
+        "user_data": [{"name": name, "data": {}} for name in HOSTILE],
+        "jobs": jobs,
+    }
+    for number in range(len(HOSTILE)):
+        Path(f"file {number}").touch()
+    Path("hostile.json").write_text(json.dumps(document))
+    key = shell.json("workflows", "create-from-file", "hostile.json")["_key"]
+    shown = shell.ok("graphs", "plot", "--directory", "pictures", "-w", key).split()
+    assert shown == [f"pictures/job_{kind}_dependencies.svg" for kind in ("job", "file", "user_data")]
+    for path in shown:
+        drawn = ET.parse(path).getroot()
+        # `dot` writes a space as one that does not break.
+        texts = [
+            (element.text or "").replace("\u00a0", " ")
+            for element in drawn.iter("{http://www.w3.org/2000/svg}text")
+        ]
+        for name in HOSTILE:
+            assert name in texts
+
+
+def test_a_dot_that_fails_is_quoted(shell: Shell, diamond: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = Path("bin/dot")
     program.parent.mkdir()
-    program.write_text('#!/bin/sh\ncat > "$3"\n')
+    program.write_text("#!/bin/sh\necho bad line >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent.absolute()}:/usr/bin:/bin")
-    shown = shell.ok("graphs", "plot", "--directory", "pictures", "-w", diamond).split()
-    assert shown == [f"pictures/job_{kind}_dependencies.svg" for kind in ("job", "file", "user_data")]
-    assert "digraph" in Path(shown[0]).read_text()
-    program.write_text("#!/bin/sh\necho bad line >&2\nexit 1\n")
     assert "bad line" in shell.refused("graphs", "plot", "-w", diamond)
 
 
