@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from lading.toolkit.cli.output import Output, note, output_of
-from lading.toolkit.errors import BadInput, NotFound, Unavailable
-from lading.toolkit.settings import LoadedSettings
+from lading.toolkit.errors import BadInput, LadingError, NotFound, Unavailable
+from lading.toolkit.settings import LoadedSettings, load_settings
 
 if TYPE_CHECKING:
     from lading.toolkit.client import Document, Lading, Target
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _NEWEST: Final = 50
+_OFFERED: Final = 200
 
 format_option = click.option(
     "--format", "style", type=click.Choice(["table", "csv", "json"]), help="How to print. [default: table]"
@@ -46,9 +48,26 @@ def _needs_no_answer(ctx: click.Context, param: click.Parameter, value: bool) ->
 
 
 yes_option = click.option("--yes", is_flag=True, callback=_needs_no_answer, help="Do not ask.")
+
+
+def complete_workflow(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Offer the keys of workflows to the shell, with their names; nothing where no server answers."""
+    from lading.toolkit.client import Lading, Patience
+
+    try:
+        with Lading(Session(load_settings({})).target(), patience=Patience(tries=1)) as client:
+            found = list(client.list_workflows(limit=_OFFERED))
+    except LadingError:
+        # A person who presses a key in the shell must not read a traceback there.
+        return []
+    keys = [(str(item["_key"]), str(item.get("name") or "")) for item in found]
+    return [CompletionItem(key, help=name) for key, name in keys if key.startswith(begun)]
+
+
 workflow_option = click.option(
     "-w",
     "--workflow",
+    shell_complete=complete_workflow,
     envvar="LADING_WORKFLOW",
     callback=given_workflow,
     metavar="KEY",

@@ -252,3 +252,13 @@ def test_reset_and_restart_of_what_failed(shell: Shell, diamond: str) -> None:
     Path("source.txt").unlink()
     assert "source.txt" in shell.refused("workflows", "restart", diamond)
     assert shell.json("workflows", "restart", diamond, "--ignore-missing-data", "--dry-run")["dry_run"]
+
+
+def test_the_shell_offers_workflows(shell: Shell, diamond: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_WORDS", "lading jobs list --workflow ")
+    monkeypatch.setenv("COMP_CWORD", "4")
+    monkeypatch.setenv("_LADING_COMPLETE", "bash_complete")
+    assert shell.call().stdout == f"plain,{diamond}\n"
+    monkeypatch.setenv("LADING_SERVER_URL", "http://127.0.0.1:1")
+    result = shell.call()
+    assert (result.exit_code, result.stdout.strip(), result.stderr) == (0, "", "")
