@@ -97,7 +97,7 @@ async def sync_node(call: Call) -> SyncResponse:
         return newest.get(node_id, 0) <= request.seq
 
     async def look() -> SyncResponse:
-        work = sync(workflow_id, node_id, request, newest=is_newest(), now_ms=_now(call))
+        work = sync(workflow_id, node_id, request, newest=is_newest, now_ms=_now(call))
         answer: SyncResponse = await services.database.write(work)
         if claims and not answer.claims and answer.num_ready and is_newest():
             # This node could not use the wake-up it got; another one may.

@@ -7,7 +7,7 @@ node's is ordered killed, an end that is reported again is acknowledged again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -37,8 +37,14 @@ _JOBS = "SELECT * FROM job WHERE id IN_LIST(:ids)"
 _UNFINISHED = tuple(set(JobStatus) - WORKFLOW_COMPLETE)
 
 
-def sync(workflow_id: int, node_id: int, request: SyncRequest, *, newest: bool, now_ms: int) -> Work:
-    """Perform one `sync`. `newest`: no later request of this node has arrived, so it may claim."""
+def sync(
+    workflow_id: int, node_id: int, request: SyncRequest, *, newest: Callable[[], bool], now_ms: int
+) -> Work:
+    """Perform one `sync`. `newest` tells whether no later request of this node has arrived, so it may claim.
+
+    It is asked behind the workflow's lock. A request whose client has given up still runs, and may get the
+    lock after a later one: what it says is free has been given away by then.
+    """
 
     def work(effects: Effects) -> Steps:
         workflow = yield from lock_workflow_id(workflow_id)
@@ -62,7 +68,7 @@ def sync(workflow_id: int, node_id: int, request: SyncRequest, *, newest: bool, 
         )
         if alive:
             yield from _renew(node, now_ms, suspending=request.suspending)
-            response.claims = yield from _hand_over(ledger, node, request, opened, newest=newest)
+            response.claims = yield from _hand_over(ledger, node, request, opened, newest)
             yield from _limits(ledger, node, response)
         response.orders = _orders(node, request, opened, alive=alive)
         yield from ledger.flush()
@@ -216,10 +222,10 @@ def _renew(node: Any, now_ms: int, *, suspending: bool) -> Steps:
 
 
 def _hand_over(
-    ledger: Ledger, node: Any, request: SyncRequest, opened: dict[str, Any], *, newest: bool
+    ledger: Ledger, node: Any, request: SyncRequest, opened: dict[str, Any], newest: Callable[[], bool]
 ) -> Steps:
     """Return what this answer gives the node: claims whose answer was lost, then new ones."""
-    if not newest:
+    if not newest():
         return []
     held = set(request.held)
     lost = [

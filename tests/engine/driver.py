@@ -311,7 +311,7 @@ class Engine(StoredWorkflow):
             int(self.workflow),
             int(self.node_keys[name]),
             request,
-            newest=call.is_newest,
+            newest=lambda: call.is_newest,
             now_ms=self.now,
         )
         answer: SyncResponse = self.write(work)

@@ -14,6 +14,7 @@ import pytest
 from lading.api.server_process import ServerOptions
 from lading.api.services.sync import sync
 from lading.api.services.verify import verify
+from lading.api.storage.statements import Work
 from lading.toolkit.clock import SystemClock, to_milliseconds
 from lading.toolkit.wire.extensions import (
     Ended,
@@ -21,6 +22,7 @@ from lading.toolkit.wire.extensions import (
     NodeResources,
     RegisterRequest,
     RegisterResponse,
+    Started,
     SyncRequest,
     SyncResponse,
 )
@@ -90,10 +92,14 @@ class Node:
         assert answer.status == 200, answer.content
         return msgspec.json.decode(answer.content, type=SyncResponse)
 
-    async def by_use_case(self, request: SyncRequest) -> SyncResponse:
+    def work(self, request: SyncRequest) -> Work:
         now_ms = to_milliseconds(SystemClock().wall())
-        work = sync(int(self.workflow), int(self.key), request, newest=True, now_ms=now_ms)
-        answer: SyncResponse = await self.service.database.write(work)
+        return sync(
+            int(self.workflow), int(self.key), request, newest=lambda: request.seq == self.seq, now_ms=now_ms
+        )
+
+    async def by_use_case(self, request: SyncRequest) -> SyncResponse:
+        answer: SyncResponse = await self.service.database.write(self.work(request))
         return answer
 
 
@@ -124,15 +130,27 @@ async def test_claims_and_completions(service: Service, way: str) -> None:
         ended = [Ended(attempt_id=job.attempt_id, cause="exit", return_code=0, exec_seconds=0.0)]
         reported = await cancelled_after(number, call(node.request(ended=ended)))
         answer = await call(node.request(ended=ended))
-        assert (answer.acknowledged, answer.orders) == ([job.attempt_id], [])
-        # A request that was cancelled above goes on, and its claim may be stored only now: a job that
-        # has not run yet, which the next turn is handed again.
-        assert all(late.job_key not in seen for late in answer.claims)
+        assert (answer.acknowledged, answer.claims, answer.orders) == ([job.attempt_id], [], [])
         if claimed and reported:
             break
     results = await service.ok("GET", f"/workflows/{workflow}/results")
     assert sorted(result["job_key"] for result in results["items"]) == sorted(seen)
     await call(node.request(leave=True))
+    assert await verify(service.database) == []
+
+
+async def test_an_older_request_that_gets_its_turn_later_claims_nothing(service: Service) -> None:
+    """What it says is free was true before the newer one: its claim would put the node over its CPUs."""
+    node = Node(service, await new_workflow(service, 2))
+    await node.register(secrets.token_hex(16))
+    older = node.work(node.request(free=FREE))
+    [job] = (await node.by_use_case(node.request(free=FREE))).claims
+    late: SyncResponse = await service.database.write(older)
+    assert late.claims == []
+    started = [Started(attempt_id=job.attempt_id, pid=1)]
+    await node.by_use_case(node.request(held=[job.attempt_id], started=started))
+    late = await service.database.write(older)
+    assert late.claims == []
     assert await verify(service.database) == []
 
 
