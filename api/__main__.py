@@ -15,8 +15,10 @@ import uvloop
 from lading.api.server_process import Server, ServerOptions, serving, stop_on_signals
 from lading.toolkit.errors import BadInput, LadingError, Unavailable
 from lading.toolkit.log import configure_logging
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
+_WAIT = click.FloatRange(0.1, MAXIMUM_WAIT_SECONDS)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,7 +36,9 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
 @click.option("--tls-key", type=_PATH, help="PEM file.")
 @click.option("--plain-http", is_flag=True, help="Allow plain HTTP beyond this machine.")
 @click.option("--local-cpus", type=click.IntRange(1), help="CPUs of this host for workflows of no config.")
-@click.option("--longest-wait", type=click.FloatRange(0.1, 25.0), default=25.0, help="Seconds.")
+@click.option(
+    "--longest-wait", type=_WAIT, default=MAXIMUM_WAIT_SECONDS, help="Seconds that a request may wait."
+)
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(ready_fd: int | None, end_fd: int | None, log_level: str, **given: Any) -> None:
     """Run a server until SIGTERM, SIGINT, `POST /shutdown` or the end of a pipe."""

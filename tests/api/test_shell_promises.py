@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,13 +13,14 @@ import orjson
 import pytest
 
 from lading.api.auth import ANONYMOUS
+from lading.api.server_process import ServerOptions
 from lading.api.services import events, idempotency, tokens
 from lading.api.services.identity import Principal, Scope
 from lading.api.services.workflows import Steps, lock_workflow_id
 from lading.api.storage.keys import take_ids
 from lading.api.storage.statements import Effects, Statement, UseCase
 from lading.toolkit.errors import BadInput, Conflict
-from tests.lib.service import Service
+from tests.lib.service import Service, running_service
 
 ANA = Principal("ana", Scope.USER)
 NOW = 1_700_000_000_000
@@ -260,3 +262,13 @@ async def test_twenty_posts_with_one_key_make_one_workflow(server: Service) -> N
     assert other.status == 409
     assert "Idempotency-Key" in other.error
     assert (await post({"name": "w"}, "a b")).status == 400
+
+
+async def test_nobody_waits_for_news_longer_than_the_server_is_told(tmp_path: Path) -> None:
+    options = ServerOptions(str(tmp_path / "lading.db"), longest_wait=0.2)
+    async with running_service(options) as server:
+        key = (await server.ok("POST", "/workflows", json={"name": "quiet"}))["_key"]
+        # A proxy would have cut the connection long before the 25 s that are asked for.
+        async with asyncio.timeout(15):
+            shown = await server.ok("GET", f"/workflows/{key}/progress?after=1000000&wait=25")
+        assert shown["sequence"] < 1_000_000
