@@ -11,6 +11,7 @@ from lading.api.services.identity import Principal
 from lading.api.services.workflows import Steps, find_workflow, workflow_key
 from lading.api.storage.keys import key_of
 from lading.api.storage.statements import Effects, Statement, UseCase, Work
+from lading.toolkit.domain.dot import quoted
 from lading.toolkit.errors import BadInput
 
 _GRAPHS: Mapping[str, tuple[tuple[str, ...], Collection | None]] = {
@@ -58,22 +59,10 @@ def _labels(workflow: Any, collection: Collection) -> Steps:
 
 
 def _dot(name: str, nodes: list[tuple[str, str]], edges: list[tuple[str, dict[str, Any]]]) -> str:
-    lines = [f"strict digraph {name} {{", f"  label={_quoted(name)};", '  labelloc="t";']
-    lines += [f"  {_quoted(node)} [label={_quoted(label)}];" for node, label in nodes]
+    lines = [f"strict digraph {name} {{", f"  label={quoted(name)};", '  labelloc="t";']
+    lines += [f"  {quoted(node)} [label={quoted(label)}];" for node, label in nodes]
     lines += [
-        f"  {_quoted(edge['_from'])} -> {_quoted(edge['_to'])} [label={_quoted(label)}];"
+        f"  {quoted(edge['_from'])} -> {quoted(edge['_to'])} [label={quoted(label)}];"
         for label, edge in edges
     ]
     return "\n".join([*lines, "}", ""])
-
-
-def _quoted(text: str) -> str:
-    # A backslash begins an escape in labels, an ampersand an entity: a name's own are shown as they are.
-    escaped = (
-        text.replace("&", "&amp;")
-        .replace("\\", "\\\\")
-        .replace('"', '\\"')
-        .replace("\r", "")
-        .replace("\n", "\\n")
-    )
-    return f'"{escaped}"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from xml.parsers import expat
 
+from lading.toolkit.domain.dot import quoted
 from lading.toolkit.errors import BadInput
 
 
@@ -45,10 +46,10 @@ class _Reader:
         elif element == "node":
             key = self._required(element, "id", attributes)
             label = attributes.get("label") or key
-            self.nodes.append(f"  {_quoted(key)} [label={_quoted(label)}];")
+            self.nodes.append(f"  {quoted(key)} [label={quoted(label)}];")
         elif element == "edge":
-            ends = [_quoted(self._required(element, end, attributes)) for end in ("source", "target")]
-            label = f" [label={_quoted(attributes['label'])}]" if attributes.get("label") else ""
+            ends = [quoted(self._required(element, end, attributes)) for end in ("source", "target")]
+            label = f" [label={quoted(attributes['label'])}]" if attributes.get("label") else ""
             self.edges.append(f"  {' -> '.join(ends)}{label};")
 
     def _required(self, element: str, name: str, attributes: dict[str, str]) -> str:
@@ -63,9 +64,3 @@ class _Reader:
             raise BadInput(
                 f"{self._path}: entities are not accepted; write the graph without <!DOCTYPE … [ ]>."
             )
-
-
-def _quoted(text: str) -> str:
-    r"""Return a DOT string that shows a text as it is: \N, &amp; and their like are meant literally."""
-    escaped = text.replace("&", "&amp;").replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
