@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,3 +17,11 @@ def until(condition: Callable[[], T], seconds: float, what: str, *, pause: float
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         time.sleep(pause)  # between two looks, not instead of one
     return value
+
+
+async def until_true(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Do the same while the loop goes on, for what happens in this process."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(0.02)  # between two looks, not instead of one

@@ -6,7 +6,7 @@ import codecs
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -42,7 +42,7 @@ def print_logs(client: Lading, request: LogRequest) -> None:
         raise NotFound(
             f"Job {request.job} has not started yet; wait with --follow, or ask why: lading explain {request.job}"
         )
-    streams = [_Stream(path) for path in _paths(attempt, request.only_stderr)]
+    streams = [_Stream(path) for path in paths_of(attempt, request.only_stderr)]
     if not streams:
         raise NotFound(f"Attempt {attempt.number} of job {attempt.job_name} has no log files (stdout: none).")
     for stream in streams:
@@ -146,10 +146,16 @@ def _find_attempt(
         raise NotFound(
             f"Job {request.job} has no attempt {request.attempt}; see: lading jobs attempts {request.job}"
         )
-    return max(found, key=lambda item: (item.run_id, item.number), default=None)
+    return newest(found)
 
 
-def _paths(attempt: AttemptDocument, only_stderr: bool | None) -> Iterator[Path]:
+def newest(attempts: Iterable[AttemptDocument]) -> AttemptDocument | None:
+    """Return the last attempt of the last run."""
+    return max(attempts, key=lambda item: (item.run_id, item.number), default=None)
+
+
+def paths_of(attempt: AttemptDocument, only_stderr: bool | None = None) -> Iterator[Path]:
+    """Yield the files of an attempt's streams, or of one of them."""
     named = {False: attempt.stdout_path, True: attempt.stderr_path}
     seen: set[str] = set()
     for is_stderr, path in named.items():

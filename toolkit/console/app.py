@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import ClassVar, Final
+from typing import ClassVar, Final, TypeVar
 
 from rich.text import Text
 from textual import on, work
@@ -15,10 +15,11 @@ from textual.notifications import SeverityLevel
 from textual.widgets import DataTable, Footer, Header, Static, TabbedContent, TabPane
 
 from lading.toolkit.cli.events import COLUMNS as EVENT_COLUMNS
+from lading.toolkit.cli.job_logs import newest, paths_of
 from lading.toolkit.cli.nodes import COLUMNS as NODE_COLUMNS
 from lading.toolkit.cli.output import Row, clean
 from lading.toolkit.cli.watch import summary
-from lading.toolkit.client.api import AsyncLading, Document
+from lading.toolkit.client.api import AsyncLading
 from lading.toolkit.client.starting import directory_of, restart_here, start_here
 from lading.toolkit.client.target import Target
 from lading.toolkit.console.dialogs import Logs, Question, tail_of
@@ -31,6 +32,8 @@ from lading.toolkit.console.tables import (
 from lading.toolkit.domain.states import JobStatus
 from lading.toolkit.errors import LadingError, Unavailable
 from lading.toolkit.wire.extensions import Progress, RestartRequest
+
+T = TypeVar("T")
 
 _MOST_ROWS: Final = 500
 _MOST_EVENTS: Final = 200
@@ -110,8 +113,7 @@ class Console(App[None]):
             await asyncio.sleep(_WORKFLOWS_SECONDS)
 
     async def _read_workflows(self) -> None:
-        listed = self._client.list_workflows(is_archived=False, limit=_MOST_ROWS)
-        found = [item async for item in listed]
+        found = await _all(self._client.list_workflows(is_archived=False, limit=_MOST_ROWS))
         table = self.query_one("#list", Rows)
         table.show(found)
         keys = [str(item["_key"]) for item in found]
@@ -159,10 +161,9 @@ class Console(App[None]):
     async def _read_tables(self, workflow: str, progress: Progress) -> None:
         jobs = await _all(self._client.list_jobs(workflow, limit=_MOST_ROWS, status=self._status))
         nodes = await _all(self._client.list_compute_nodes(workflow, limit=_MOST_ROWS))
-        newest = self._client.list_events(
-            workflow, limit=_MOST_EVENTS, sort_by="timestamp", reverse_sort=True
+        events = await _all(
+            self._client.list_events(workflow, limit=_MOST_EVENTS, sort_by="timestamp", reverse_sort=True)
         )
-        events = await _all(newest)
         self.query_one("#state", Static).update(_state(progress, self._status, len(jobs)))
         for name, rows in {"jobs": jobs, "nodes": nodes, "events": events}.items():
             self.query_one(f"#{name}", Rows).show(rows)
@@ -227,25 +228,26 @@ class Console(App[None]):
 
     def action_cancel_job(self) -> None:
         """Cancel the job under the cursor."""
-
-        async def cancel(workflow: str, job: Row) -> str:
-            await self._client.cancel_job(workflow, str(job["_key"]))
-            return f"Job {_title(job)} is canceled."
-
-        workflow, job = self._workflow, self.query_one("#jobs", Rows).chosen
-        if workflow is not None and job is not None:
-            self._ask(f"Cancel job {_title(job)}?", lambda: cancel(workflow, job))
+        self._ask_about_job("Cancel job {}?", self._client.cancel_job, "Job {} is canceled.")
 
     def action_retry_job(self) -> None:
         """Let the job under the cursor run again."""
+        self._ask_about_job("Let job {} run again?", self._client.retry_job, "Job {} will run again.")
 
-        async def retry(workflow: str, job: Row) -> str:
-            await self._client.retry_job(workflow, str(job["_key"]))
-            return f"Job {_title(job)} will run again."
-
+    def _ask_about_job(
+        self, question: str, call: Callable[[str, str], Awaitable[object]], outcome: str
+    ) -> None:
         workflow, job = self._workflow, self.query_one("#jobs", Rows).chosen
-        if workflow is not None and job is not None:
-            self._ask(f"Let job {_title(job)} run again?", lambda: retry(workflow, job))
+        if workflow is None or job is None:
+            return
+        # The title is put in last: a name may hold braces itself.
+        title, key = _title(job), str(job["_key"])
+
+        async def act() -> str:
+            await call(workflow, key)
+            return outcome.format(title)
+
+        self._ask(question.format(title), act)
 
     @work(group="actions")
     async def action_logs(self) -> None:
@@ -254,17 +256,16 @@ class Console(App[None]):
         if workflow is None or job is None:
             return
         try:
-            found = [item async for item in self._client.list_attempts(workflow, job_key=str(job["_key"]))]
+            found = await _all(self._client.list_attempts(workflow, job_key=str(job["_key"])))
         except LadingError as error:
             self._say(str(error), severity="error")
             return
-        last = max(found, key=lambda item: (item.run_id, item.number), default=None)
-        paths = [] if last is None else [path for path in (last.stdout_path, last.stderr_path) if path]
+        last = newest(found)
+        paths = [] if last is None else list(paths_of(last))
         if not paths:
             self._say(f"Job {_title(job)} has written nothing yet.")
             return
-        # With `stdout: merge` both streams are one file.
-        texts = [f"==> {path} <==\n{await asyncio.to_thread(tail_of, path)}" for path in dict.fromkeys(paths)]
+        texts = [f"==> {path} <==\n{await asyncio.to_thread(tail_of, path)}" for path in paths]
         self.push_screen(Logs(f"Job {_title(job)}", "\n".join(texts)))
 
     @work(group="actions")
@@ -281,7 +282,7 @@ class Console(App[None]):
         self.notify(clean(text), severity=severity, markup=False)
 
 
-async def _all(items: AsyncIterator[Document]) -> list[Document]:
+async def _all(items: AsyncIterator[T]) -> list[T]:
     return [item async for item in items]
 
 

@@ -59,10 +59,13 @@ class Logs(ModalScreen[None]):
         self.query_one(VerticalScroll).scroll_end(animate=False)
 
 
-def tail_of(path: str) -> str:
+def tail_of(path: Path) -> str:
     """Return the last 64 KiB of a file, or why it cannot be read here."""
     try:
-        with Path(path).open("rb") as file:
+        if path.exists() and not path.is_file():
+            # Whoever opens a pipe waits for its writer.
+            return "It is not a regular file.\n"
+        with path.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _TAIL_BYTES))
             return file.read().decode("utf-8", errors="replace")

@@ -6,15 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from lading.toolkit.client import Lading, Target
 from lading.toolkit.client.mapping import map_function, results_of, specification_of
+from tests.lib.waiting import until
 from tests.unit.cli_run.test_lading_run import LADING, lading, processes_of, read
 
 DIAMOND = """\
@@ -58,14 +57,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert left == []
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
-    return value
-
-
 @pytest.fixture
 def served(work: Path) -> Iterator[Path]:
     """A folder whose commands find a running server."""
@@ -76,11 +67,11 @@ def served(work: Path) -> Iterator[Path]:
         stdout=log,
         stderr=log,
     )
-    until(lambda: list((work / "state" / "lading" / "servers").glob("*.json")))
+    until(lambda: list((work / "state" / "lading" / "servers").glob("*.json")), 60.0, "the server is found")
     yield work
     process.send_signal(signal.SIGTERM)
     process.wait(60)
-    until(lambda: not processes_of(work))
+    until(lambda: not processes_of(work), 60.0, "all processes have ended")
     log.close()
 
 
@@ -100,11 +91,11 @@ def test_exactly_what_changed_runs_again(served: Path) -> None:
     (served / "diamond.yaml").write_text(DIAMOND)
     ok(served, "submit-workflow", "diamond.yaml", "--wait")
     assert (served / "starts").read_text() == "started\n"
-    until((served / "ends").exists)
+    until((served / "ends").exists, 60.0, "the completion script has run")
     with client_of(served) as client:
         [workflow] = client.list_workflows()
         key = str(workflow["_key"])
-        until(lambda: client.progress(key).active_nodes == 0)
+        until(lambda: client.progress(key).active_nodes == 0, 60.0, "the node has left")
         events = list(client.list_events(key, category="workflow"))
         kinds = [event["type"] for event in events]
         assert kinds == ["startup_script", "start", "completion_script_start", "completion_script"]
@@ -124,7 +115,7 @@ def test_exactly_what_changed_runs_again(served: Path) -> None:
     ok(served, "jobs", "wait", "--workflow", key)
     assert (served / "joined.txt").read_text() == "two"
     assert (served / "right.txt").read_text() == before
-    until(lambda: (served / "ends").read_text() == "completed\ncompleted\n")
+    until(lambda: (served / "ends").read_text() == "completed\ncompleted\n", 60.0, "it has run again")
     report = json.loads(ok(served, "reports", "results", "-w", key))
     runs = {job["job_name"]: [run["run_id"] for run in job["runs"]] for job in report["jobs"]}
     assert runs == {"make-left": [1, 2], "make-right": [1], "join": [1, 2], "alone": [1, 2]}

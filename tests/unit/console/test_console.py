@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ from lading.toolkit.console.app import Console
 from lading.toolkit.console.dialogs import Logs, Question, tail_of
 from lading.toolkit.console.tables import Rows
 from tests.lib.service import Service, running_service
+from tests.lib.waiting import until_true
 
 HOSTILE = "[red]x[/] [/b] \\[ '\"é"
 DRIVING = "\x1b[31mred"
@@ -39,10 +40,7 @@ async def console(service: Service, **given: Any) -> AsyncIterator[tuple[Console
 
 
 async def becomes(condition: Callable[[], object], what: str) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.02)  # between two looks, not instead of one
-    assert condition(), what
+    await until_true(condition, 60.0, what)
 
 
 async def make(service: Service, folder: Path, name: str = "night") -> str:
@@ -140,9 +138,11 @@ async def test_the_filter_shows_jobs_of_one_status(service: Service, tmp_path: P
 def test_the_end_of_a_log_is_read_and_a_missing_one_is_told(tmp_path: Path):
     log = tmp_path / "job.o"
     log.write_bytes(b"old\n" + b"x" * 70_000 + b"\nnew \xff\n")
-    assert tail_of(str(log)).endswith("\nnew �\n")
-    assert "old" not in tail_of(str(log))
-    assert "No such file" in tail_of(str(tmp_path / "gone"))
+    assert tail_of(log).endswith("\nnew �\n")
+    assert "old" not in tail_of(log)
+    assert "No such file" in tail_of(tmp_path / "gone")
+    os.mkfifo(tmp_path / "pipe")
+    assert "not a regular file" in tail_of(tmp_path / "pipe")
 
 
 def test_without_a_terminal_the_command_says_so():
