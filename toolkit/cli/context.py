@@ -50,12 +50,14 @@ def _needs_no_answer(ctx: click.Context, param: click.Parameter, value: bool) ->
 yes_option = click.option("--yes", is_flag=True, callback=_needs_no_answer, help="Do not ask.")
 
 
-def complete_workflow(_ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+def complete_workflow(ctx: click.Context, _parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     """Offer the keys of workflows to the shell, with their names; nothing where no server answers."""
     from lading.toolkit.client import Lading, Patience
 
+    said = ctx.find_root().params
+    given = {"server_url": said.get("server"), "token_file": said.get("token_file")}
     try:
-        with Lading(Session(load_settings({})).target(), patience=Patience(tries=1)) as client:
+        with Lading(Session(load_settings(given)).target(), patience=Patience(tries=1)) as client:
             found = list(client.list_workflows(limit=_OFFERED))
     except LadingError:
         # A person who presses a key in the shell must not read a traceback there.

@@ -56,6 +56,11 @@ filter_option = click.option(
 )
 
 
+def query_of(filters: tuple[tuple[str, QueryValue], ...], **given: QueryValue) -> dict[str, QueryValue]:
+    """Return the query of a list: what an option of its own says outranks --filter; what is None is left out."""
+    return {**dict(filters), **{name: value for name, value in given.items() if value is not None}}
+
+
 def list_command(
     collection: str, columns: Sequence[Column], help_text: str, *, plural: str | None = None
 ) -> click.Command:
@@ -83,9 +88,7 @@ def list_command(
     ) -> None:
         with session.reader(folder) as client:
             key = chosen_workflow(client, workflow)
-            query: dict[str, QueryValue] = {
-                **dict(filters), "sort_by": sort_by, "reverse_sort": reverse_sort or None, "skip": skip,
-            }  # fmt: skip
+            query = query_of(filters, sort_by=sort_by, reverse_sort=reverse_sort or None, skip=skip)
             found = client.list_documents(key, collection, limit=limit, **query)
             session.output(style, quiet=quiet).rows(plural or collection, columns, found)
 

@@ -18,7 +18,7 @@ from lading.toolkit.cli.context import (
     skip_option,
     workflow_option,
 )
-from lading.toolkit.cli.documents import filter_option
+from lading.toolkit.cli.documents import filter_option, query_of
 from lading.toolkit.cli.output import Column, Row, as_text, clean, examples, json_text
 from lading.toolkit.client.session import QueryValue
 
@@ -72,7 +72,7 @@ def list_events(
     """List events in their order."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
-        query = {**dict(filters), "skip": skip, **({"category": category} if category else {})}
+        query = query_of(filters, category=category, skip=skip)
         found = client.list_events(key, limit=limit, **query)
         session.output(style, quiet=quiet).rows("events", COLUMNS, found)
 

@@ -24,7 +24,7 @@ from lading.toolkit.cli.context import (
     sorting,
     workflow_option,
 )
-from lading.toolkit.cli.documents import everything, filter_option
+from lading.toolkit.cli.documents import everything, filter_option, query_of
 from lading.toolkit.cli.job_functions import run_function_command, run_postprocess_command
 from lading.toolkit.cli.job_logs import LogRequest, print_logs
 from lading.toolkit.cli.node import run_node
@@ -102,10 +102,9 @@ def list_jobs(
     """List the jobs of a workflow."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
-        query: dict[str, QueryValue] = {
-            **dict(filters), "sort_by": sort_by, "reverse_sort": reverse_sort or None, "skip": skip,
-        }  # fmt: skip
-        query |= {field: value for field, value in (("status", status), ("name", name)) if value is not None}
+        query = query_of(
+            filters, status=status, name=name, sort_by=sort_by, reverse_sort=reverse_sort or None, skip=skip
+        )
         found = client.list_jobs(key, limit=limit, **query)
         session.output(style, quiet=quiet).rows("jobs", _COLUMNS, found)
 

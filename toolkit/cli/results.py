@@ -16,7 +16,7 @@ from lading.toolkit.cli.context import (
     skip_option,
     sorting,
 )
-from lading.toolkit.cli.documents import delete_command, filter_option
+from lading.toolkit.cli.documents import delete_command, filter_option, query_of
 from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.client.api import Document
 from lading.toolkit.client.session import QueryValue
@@ -83,12 +83,14 @@ def list_results(
             run_id = int(client.workflow_status(key)["run_id"])
         job_key = next(iter(names)) if job else None
         # With --failed the limit counts what is shown, not what was looked at.
-        query: dict[str, QueryValue] = {
-            **dict(filters), "sort_by": sort_by, "reverse_sort": reverse_sort or None, "skip": skip,
-        }  # fmt: skip
-        query |= {
-            field: value for field, value in (("job_key", job_key), ("run_id", run_id)) if value is not None
-        }
+        query = query_of(
+            filters,
+            job_key=job_key,
+            run_id=run_id,
+            sort_by=sort_by,
+            reverse_sort=reverse_sort or None,
+            skip=skip,
+        )
         found = client.list_results(key, limit=None if failed else limit, **query)
         rows = ({**item, "job_name": names.get(str(item["job_key"]))} for item in found)
         shown = _failed(rows, limit) if failed else rows

@@ -20,7 +20,7 @@ from lading.toolkit.cli.context import (
     yes_option,
 )
 from lading.toolkit.cli.documents import everything as deleting_everything
-from lading.toolkit.cli.documents import filter_option
+from lading.toolkit.cli.documents import filter_option, query_of
 from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.cli.specification import user_name
 from lading.toolkit.cli.watch import summary
@@ -105,12 +105,14 @@ def list_workflows(
     """List workflows with their state."""
     if all_users and user:
         raise BadInput("Give either --user or --all-users.")
-    query: dict[str, QueryValue] = {
-        **dict(filters), "sort_by": sort_by, "reverse_sort": reverse_sort or None,
-    }  # fmt: skip
-    query |= {field: value for field, value in (("user", user), ("name", name)) if value is not None}
-    if archived is not False:
-        query["is_archived"] = bool(archived)
+    query = query_of(
+        filters,
+        user=user,
+        name=name,
+        is_archived=None if archived is False else bool(archived),
+        sort_by=sort_by,
+        reverse_sort=reverse_sort or None,
+    )
     with session.reader(folder) as client:
         found = client.list_workflows(limit=limit, **query)
         rows = (item if quiet else _with_state(client, item) for item in found)
@@ -245,9 +247,8 @@ def delete(
     if bool(workflow) == everything:
         raise BadInput("Give either the keys of the workflows to delete, or --all.")
     with session.client(folder) as client:
-        for key in (
-            _own_workflows(client, session.settings.values.user or user_name()) if everything else workflow
-        ):
+        owner = session.settings.values.user or user_name()
+        for key in _own_workflows(client, owner) if everything else workflow:
             name = client.get_workflow(key).get("name") or "unnamed"
             question = f"Delete workflow {key} ({name}) with all its jobs and results?"
             if not yes and not click.confirm(question, err=True):

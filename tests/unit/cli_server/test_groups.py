@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -262,3 +263,8 @@ def test_the_shell_offers_workflows(shell: Shell, diamond: str, monkeypatch: pyt
     monkeypatch.setenv("LADING_SERVER_URL", "http://127.0.0.1:1")
     result = shell.call()
     assert (result.exit_code, result.stdout.strip(), result.stderr) == (0, "", "")
+    # The line itself may name the server; a token that is meant for another one is not sent there.
+    line = f"lading --server {shell.client.target.url} --token-file {os.environ['LADING_TOKEN_FILE']}"
+    monkeypatch.setenv("COMP_WORDS", f"{line} jobs list --workflow ")
+    monkeypatch.setenv("COMP_CWORD", "8")
+    assert shell.call().stdout == f"plain,{diamond}\n"
