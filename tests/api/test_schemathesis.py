@@ -19,7 +19,7 @@ from tests.lib.service import Service, running_service
 
 MAX_EXAMPLES = 5
 LEFT_OUT = "shutdown_server"
-"""It would end the run; test_shell_process.py calls it."""
+"""It would end the run; test_shell_promises.py calls it."""
 BY_ITSELF = "revoke_token"
 """It revokes the token of the run sooner or later: all that follows would answer 401."""
 ACCEPTED = ("2xx", "403", "404", "409")

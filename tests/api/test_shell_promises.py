@@ -272,3 +272,12 @@ async def test_nobody_waits_for_news_longer_than_the_server_is_told(tmp_path: Pa
         async with asyncio.timeout(15):
             shown = await server.ok("GET", f"/workflows/{key}/progress?after=1000000&wait=25")
         assert shown["sequence"] < 1_000_000
+
+
+async def test_a_server_is_stopped_by_its_administrator_alone(tmp_path: Path) -> None:
+    async with running_service(ServerOptions(str(tmp_path / "lading.db"))) as server:
+        assert (await server.call("POST", "/shutdown", token="lading_unknown")).status == 401
+        assert [server.server.stop.is_set()] == [False]
+        await server.ok("POST", "/shutdown")
+        async with asyncio.timeout(15):
+            await server.server.stop.wait()
