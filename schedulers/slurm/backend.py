@@ -128,6 +128,11 @@ class SlurmBackend:
         """Return what sbatch would get."""
         return "\n".join(script.text for script in scripts_of(request, _templates()))
 
+    def log_files(self, external_id: str, output_directory: Path) -> Sequence[Path]:
+        """Return the file into which Slurm puts both streams of a job; nothing for a foreign id."""
+        identity = Identity.parse(external_id)
+        return [] if identity is None else [output_directory / f"slurm_{identity.job}.out"]
+
     def _admit(self, config: Mapping[str, Any], scripts: Sequence[Script]) -> None:
         facts = json.dumps({**config, "rows": len(scripts[0].rows)}, sort_keys=True, default=str)
         if facts not in self._admitted:

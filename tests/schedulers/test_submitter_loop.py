@@ -68,6 +68,9 @@ class SiteBackend:
     def render(self, request: LaunchRequest) -> str:
         return request.tag
 
+    def log_files(self, external_id: str, output_directory: Path) -> Sequence[Path]:
+        return [output_directory / external_id]
+
 
 class Bench:
     def __init__(self, folder: Path) -> None:
