@@ -107,7 +107,7 @@ def test_exactly_what_changed_runs_again(served: Path) -> None:
         until(lambda: client.progress(key).active_nodes == 0)
         events = list(client.list_events(key, category="workflow"))
         kinds = [event["type"] for event in events]
-        assert kinds == ["startup_script", "start", "completion_script"]
+        assert kinds == ["startup_script", "start", "completion_script_start", "completion_script"]
         assert events[-1]["return_code"] == 0
         rows = read(served, "nodes", "list-resource-stats")["stats"]
         assert {row["resource_type"] for row in rows} >= {"CPU", "Memory"}
