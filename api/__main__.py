@@ -34,6 +34,7 @@ _PATH = click.Path(path_type=Path, dir_okay=False)
 @click.option("--tls-key", type=_PATH, help="PEM file.")
 @click.option("--plain-http", is_flag=True, help="Allow plain HTTP beyond this machine.")
 @click.option("--local-cpus", type=click.IntRange(1), help="CPUs of this host for workflows of no config.")
+@click.option("--longest-wait", type=click.FloatRange(0.1, 25.0), default=25.0, help="Seconds.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def main(ready_fd: int | None, end_fd: int | None, log_level: str, **given: Any) -> None:
     """Run a server until SIGTERM, SIGINT, `POST /shutdown` or the end of a pipe."""

@@ -25,6 +25,7 @@ from lading.api.storage.migrate import server_id
 from lading.api.storage.unit_of_work import Database
 from lading.api.torc.routes import ROUTES as TORC_ROUTES
 from lading.toolkit.clock import Clock, SystemClock
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS
 
 log = logging.getLogger("lading.api")
 
@@ -44,9 +45,10 @@ async def create_services(
     read_only: bool = False,
     authenticated: bool = True,
     local_cpus: int | None = None,
+    longest_wait_seconds: float = MAXIMUM_WAIT_SECONDS,
 ) -> Services:
     """Return the services over an open database whose schema is current."""
-    wakeups = Wakeups()
+    wakeups = Wakeups(longest_wait_seconds)
     database.subscribe(wakeups.publish)
     return Services(
         database=database,

@@ -28,6 +28,7 @@ from lading.toolkit.log import configure_logging
 from lading.toolkit.private_files import make_private_directory
 from lading.toolkit.settings import LoadedSettings, state_directory
 from lading.toolkit.supervise import KeptChild
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS
 
 DATABASE_NAME = "lading.db"
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -87,6 +88,14 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
     type=click.IntRange(min=1),
     metavar="N",
     help="Run jobs of workflows that name no scheduler on N CPUs of this machine.",
+)
+@click.option(
+    "--longest-wait",
+    type=click.FloatRange(0.1, MAXIMUM_WAIT_SECONDS),
+    default=MAXIMUM_WAIT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Answer requests that wait for news after so long; for proxies that cut silent connections.",
 )
 @click.option("--tls-certificate", type=_FILE, help="PEM file, the chain included.")
 @click.option("--tls-key", type=_FILE, help="PEM file of the certificate's key.")

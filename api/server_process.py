@@ -37,6 +37,7 @@ from lading.api.storage.unit_of_work import Database
 from lading.toolkit.clock import Clock, SystemClock, to_milliseconds
 from lading.toolkit.errors import BadInput
 from lading.toolkit.private_files import boot_id, make_private_directory, write_private
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS
 from lading.toolkit.wire.files import ServerFile
 
 log = logging.getLogger("lading.api")
@@ -65,6 +66,8 @@ class ServerOptions:
     advertise: str | None = None
     """The address by which nodes and commands reach the server; None: the one it listens on."""
     local_cpus: int | None = None
+    longest_wait: float = MAXIMUM_WAIT_SECONDS
+    """Seconds until a request that waits for news is answered without."""
 
 
 @dataclass(slots=True)
@@ -100,6 +103,7 @@ async def serving(options: ServerOptions, clock: Clock | None = None) -> AsyncIt
             read_only=options.read_only,
             authenticated=options.auth == "token",
             local_cpus=options.local_cpus,
+            longest_wait_seconds=options.longest_wait,
         )
         stack.push_async_callback(services.orm.close)
         state = ServerState()

@@ -25,7 +25,6 @@ from lading.api.storage.statements import Effects, UseCase, Work
 from lading.toolkit.clock import to_milliseconds
 from lading.toolkit.errors import BadInput, Forbidden, NotFound
 from lading.toolkit.wire.extensions import (
-    MAXIMUM_WAIT_SECONDS,
     AllocationRequest,
     AllocationRequestResponse,
     Launch,
@@ -110,8 +109,7 @@ async def sync_node(call: Call) -> SyncResponse:
         return _has_news(request, answer) or not is_newest() or call.request.transport is None
 
     with services.wakeups.node(workflow_id, node_id, claims=claims) as woken:
-        seconds = min(request.wait, MAXIMUM_WAIT_SECONDS)
-        answer = await look_until_news(services.wakeups, woken, seconds, look, has_news)
+        answer = await look_until_news(services.wakeups, woken, request.wait, look, has_news)
     if request.leave:
         newest.pop(node_id, None)
     return answer
@@ -197,8 +195,7 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
         )
 
     with wakeups.submitter() as woken:
-        seconds = min(request.wait, MAXIMUM_WAIT_SECONDS)
-        launches, allocations = await look_until_news(wakeups, woken, seconds, look, has_news)
+        launches, allocations = await look_until_news(wakeups, woken, request.wait, look, has_news)
     return SubmitterSyncResponse(
         granted=True,
         lease_seconds=submission_reports.LEASE_SECONDS,
@@ -258,7 +255,7 @@ async def restart_workflow(call: Call) -> Any:
 async def show_progress(call: Call) -> Progress:
     """Answer at once, or when the event sequence exceeds `after`."""
     work = progress.progress(call.principal, call.path["workflow"])
-    after, wait = call.query["after"], min(call.query["wait"], MAXIMUM_WAIT_SECONDS)
+    after, wait = call.query["after"], call.query["wait"]
 
     async def look() -> Progress:
         answer: Progress = await call.services.database.read(work)

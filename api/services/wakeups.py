@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lading.api.storage.statements import Effects
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS
 
 TokensChanged = Callable[[], None]
 _Answer = TypeVar("_Answer")
@@ -34,7 +35,9 @@ class NodeWaiter:
 
 
 class Wakeups:
-    def __init__(self) -> None:
+    def __init__(self, longest_wait_seconds: float = MAXIMUM_WAIT_SECONDS) -> None:
+        self.longest_wait_seconds = longest_wait_seconds
+        """However long a caller would wait: a proxy between may end connections that are silent for longer."""
         self._nodes: dict[int, OrderedDict[NodeWaiter, None]] = defaultdict(OrderedDict)
         self._by_node: dict[int, NodeWaiter] = {}
         self._progress: dict[int, set[asyncio.Event]] = defaultdict(set)
@@ -158,13 +161,13 @@ async def look_until_news(
     look: Callable[[], Awaitable[_Answer]],
     has_news: Callable[[_Answer], bool],
 ) -> _Answer:
-    """Look, and look again whenever woken, until there is news or the time is over.
+    """Look, and look again whenever woken, until there is news or the time, or the longest wait, is over.
 
     The caller has registered `woken` before, so nothing that happens between a look and the wait
     after it is missed. No transaction is open while it waits.
     """
     loop = asyncio.get_running_loop()
-    end = loop.time() + seconds
+    end = loop.time() + min(seconds, wakeups.longest_wait_seconds)
     while True:
         woken.clear()
         answer = await look()
