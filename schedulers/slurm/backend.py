@@ -58,6 +58,8 @@ class SlurmBackend:
     """Submits with sbatch, looks with squeue and sacct, ends with scancel."""
 
     kind = "slurm"
+    runs_elsewhere = True
+    """Nodes do not reach the server's loopback."""
     observe_interval_seconds = PACE_SECONDS
 
     def __init__(
