@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.waiting import until
+from tests.slurm.test_refusals import NASTY
 from tests.slurm.test_workflows import COMMAND, Host, document
 
 pytestmark = pytest.mark.slurm
@@ -99,3 +100,34 @@ def test_a_run_stops_in_order_before_its_allocation_ends(on_a, tmp_path):
     assert "about to end" in outcome.stderr
     (job,) = json.loads(outcome.stdout)["jobs"]
     assert (job["status"], job["attempts"]) == ("ready", 0), "a job of a minute is not begun so late"
+
+
+def test_hostile_names_are_only_names(host, tmp_path):
+    """A folder, names of workflow, job and config, and options: nothing of them is ever a command."""
+    folder = tmp_path / NASTY
+    folder.mkdir()
+    made = document(
+        [{"name": NASTY, "command": "bash -c 'pwd > here'"}], set_up=["export SEEN='$(touch pwned)'"]
+    )
+    made["name"] = NASTY
+    (config,) = made["schedulers"]["slurm_schedulers"]
+    config |= {"name": NASTY, "extra": f"--comment={shlex.quote(NASTY)}"}
+    made["jobs"][0]["scheduler"] = f"slurm_schedulers/{NASTY}"
+    (folder / "workflow.json").write_text(json.dumps(made))
+    outcome = subprocess.run(
+        [COMMAND, "submit-workflow", "workflow.json", "--wait", "--format", "json"],
+        cwd=folder, env=host.environment, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert (folder / "here").read_text() == f"{folder}\n"
+    # What only Slurm can refuse reaches it as a value, too.
+    refused = document(
+        [{"name": "one", "command": "true"}], account="$(touch pwned)", partition="`touch pwned`"
+    )
+    key = host.submit(refused)
+    until(
+        lambda: "paused" in host.lading("workflows", "status", key).stdout, 30.0, "it is refused", pause=0.3
+    )
+    for place in (tmp_path, host.cluster.folder):
+        assert list(place.rglob("pwned")) == []
+    assert not Path("pwned").exists()
