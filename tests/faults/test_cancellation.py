@@ -124,7 +124,10 @@ async def test_claims_and_completions(service: Service, way: str) -> None:
         ended = [Ended(attempt_id=job.attempt_id, cause="exit", return_code=0, exec_seconds=0.0)]
         reported = await cancelled_after(number, call(node.request(ended=ended)))
         answer = await call(node.request(ended=ended))
-        assert (answer.acknowledged, answer.claims, answer.orders) == ([job.attempt_id], [], [])
+        assert (answer.acknowledged, answer.orders) == ([job.attempt_id], [])
+        # A request that was cancelled above goes on, and its claim may be stored only now: a job that
+        # has not run yet, which the next turn is handed again.
+        assert all(late.job_key not in seen for late in answer.claims)
         if claimed and reported:
             break
     results = await service.ok("GET", f"/workflows/{workflow}/results")
