@@ -160,8 +160,9 @@ def test_a_failed_node_proves_nothing(on_a, tmp_path):
         ended = until_state(backend, allocation.external_id, ObservedState.ENDED)
         assert (ended.cause, ended.proof_of_death) == (Cause.NODE_LOST, False)
     finally:
-        on_a.run("scontrol", "update", "nodename=n1", "state=resume")
-    until(lambda: "down" not in on_a.run("sinfo", "-hN", "-o", "%T"), 30.0, "n1 is back")
+        # Its slurmd may have reported meanwhile, and be up already (ReturnToService): then this is refused.
+        on_a.run("scontrol", "update", "nodename=n1", "state=resume", check=False)
+    until(lambda: "down" not in on_a.run("sinfo", "-hN", "-o", "%T"), 60.0, "n1 is back")
 
 
 def test_a_job_that_slurm_does_not_know_is_judged_late_and_never_proven_dead(on_any):
