@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import click
+import msgspec
 import uvloop
 
 from lading.api.database_commands import back_up, check, upgrade, verify
+from lading.api.detached import Started, detach
 from lading.api.server_process import Server, ServerOptions, serving, stop_on_signals
-from lading.api.storage.opening import is_postgres, sqlite_path
+from lading.api.storage.opening import is_postgres, prepare_file, sqlite_path
 from lading.api.token_access import TokenAccess, token_access
 from lading.toolkit.cli.context import Session, format_option
 from lading.toolkit.cli.output import Column, examples, note
@@ -61,6 +65,7 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
     epilog=examples(
         "lading serve",
         "lading serve --port 0 --database ./project.db",
+        "lading serve --detach",
         "lading serve --host 0.0.0.0 --tls-certificate cert.pem --tls-key key.pem",
         "lading serve --database postgres://lading@db.example.org/lading",
     )
@@ -109,6 +114,13 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
     help="SQLite: NORMAL is faster, and a power loss may undo the last transactions.",
 )
 @click.option("--server-file", type=_FILE, help="Where to write the address, for commands to find it.")
+@click.option(
+    "--detach",
+    "is_detached",
+    is_flag=True,
+    help="Return once the server answers; it runs on when you log out, until `lading stop`.",
+)
+@format_option
 @click.pass_obj
 def serve(
     session: Session,
@@ -117,30 +129,49 @@ def serve(
     database: str | None,
     no_submitter: bool,
     server_file: Path | None,
+    is_detached: bool,
+    style: str | None,
     **given: Any,
 ) -> None:
     """Run a server, and the submitter that asks schedulers for allocations.
 
     Your own commands on this machine find it by themselves. It stops at Ctrl-C, at TERM and at
-    `lading stop`; running jobs go on and report to the next server on the same database.
+    `lading stop`; running jobs go on and report to the next server on the same database. With --detach
+    what it has to say goes to a log file beside the database, readable by you alone.
     """
     location = database_of(session.settings, database)
     path = server_file or _server_file(location, given["port"])
     options = ServerOptions(
         database=location, server_file=path, token_file=path.with_suffix(".token"), **given
     )
+    parent = None
+    if is_detached:
+        log_file = _log_file(location, path)
+        outcome = detach(log_file)
+        if isinstance(outcome, Started):
+            _tell_started(session, outcome, style)
+            return
+        parent = outcome
     if session.settings.origins.get("log_level") is None:
         configure_logging("info")
+
+    def on_ready(server: Server) -> None:
+        note(_greeting(server, options))
+        if parent is not None:
+            parent.say_ready(_started(server, options, parent.log_file))
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options, path, no_submitter=no_submitter))
+        runner.run(_serve(options, path, on_ready, no_submitter=no_submitter))
 
 
-async def _serve(options: ServerOptions, server_file: Path, *, no_submitter: bool) -> None:
+async def _serve(
+    options: ServerOptions, server_file: Path, on_ready: Callable[[Server], None], *, no_submitter: bool
+) -> None:
     async with serving(options) as server:
         stop_on_signals(server)
         child = None if no_submitter else _submitter(server, options, server_file)
         try:
-            note(_greeting(server, options))
+            on_ready(server)
             await server.stop.wait()
         finally:
             # Before the server: its last call gives its lease back.
@@ -155,6 +186,34 @@ def _greeting(server: Server, options: ServerOptions) -> str:
         f"Lading serves at {server.url}, database {database}; your commands on this machine find it, "
         f"others take: lading --server {server.url}{token}"
     )
+
+
+def _log_file(location: str, server_file: Path) -> Path:
+    """Return where a detached server writes: beside the database, or its address if that is no file."""
+    if is_postgres(location):
+        return server_file.with_suffix(".log")
+    database = sqlite_path(location)
+    prepare_file(database)
+    return database.with_name(f"{database.name}.log")
+
+
+def _started(server: Server, options: ServerOptions, log_file: Path) -> Started:
+    return Started(
+        url=server.url,
+        pid=os.getpid(),
+        log=str(log_file),
+        database=server.services.database.url.removeprefix("sqlite://"),
+        server_file=str(Path(options.server_file or "").absolute()),
+        token_file=str(Path(options.token_file or "").absolute()) if server.token else None,
+    )
+
+
+def _tell_started(session: Session, started: Started, style: str | None) -> None:
+    message = (
+        f"Lading serves at {started.url} (process {started.pid}), database {started.database}; "
+        f"log: {started.log}. `lading stop` ends it."
+    )
+    session.output(style).done(message, msgspec.structs.asdict(started))
 
 
 def _submitter(server: Server, options: ServerOptions, server_file: Path) -> KeptChild:

@@ -34,6 +34,7 @@ from lading.api.storage.locks import DatabaseLock
 from lading.api.storage.opening import is_postgres, open_database, prepare_file, sqlite_path
 from lading.api.storage.sqlite import SqliteDatabase, Synchronous
 from lading.api.storage.unit_of_work import Database
+from lading.toolkit.client.target import is_loopback
 from lading.toolkit.clock import Clock, SystemClock, to_milliseconds
 from lading.toolkit.errors import BadInput
 from lading.toolkit.private_files import boot_id, make_private_directory, write_private
@@ -137,16 +138,6 @@ def _proxy_hosts(options: ServerOptions) -> tuple[str, ...]:
     if options.advertise is None:
         return ()
     return (urlsplit(advertised(options.advertise, "http://localhost")).hostname or "",)
-
-
-def is_loopback(host: str) -> bool:
-    """Tell an address that only this machine reaches."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _take_lock(options: ServerOptions, stack: AsyncExitStack) -> DatabaseLock | None:

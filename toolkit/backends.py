@@ -103,6 +103,10 @@ class Backend(Protocol):
         """Return the script or user data that would be submitted, for people to read."""
         ...
 
+    def log_files(self, external_id: str, output_directory: Path) -> Sequence[Path]:
+        """Return where the output of an allocation itself is, its standard error second if apart."""
+        ...
+
 
 def installed_kinds() -> list[str]:
     """Name the backends that are installed."""

@@ -7,6 +7,7 @@ from typing import Any
 from lading.api.context import Call
 from lading.api.routing import MEBIBYTE, NODES, PEOPLE, Query, Route
 from lading.api.services import (
+    allocations,
     jobs,
     lifecycle,
     nodes,
@@ -145,7 +146,13 @@ async def request_allocations(call: Call) -> AllocationRequestResponse:
 
 async def cancel_allocation(call: Call) -> Any:
     return await call.services.database.write(
-        submissions.cancel_allocation(call.principal, call.path["workflow"], call.path["key"])
+        allocations.cancel_allocation(call.principal, call.path["workflow"], call.path["key"])
+    )
+
+
+async def drain_allocation(call: Call) -> Any:
+    return await call.services.database.write(
+        allocations.drain_allocation(call.principal, call.path["workflow"], call.path["key"])
     )
 
 
@@ -320,6 +327,11 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/workflows/{workflow}/scheduled_compute_nodes/{key}/cancel", "cancel_allocation",
         cancel_allocation, "End an allocation.", scopes=_OWNERS, tags=("allocations",),
+    ),
+    Route(
+        "POST", "/workflows/{workflow}/scheduled_compute_nodes/{key}/drain", "drain_allocation",
+        drain_allocation, "Let the nodes of an allocation finish their jobs, claim no more and leave.",
+        scopes=_OWNERS, tags=("allocations",),
     ),
     Route(
         "POST", "/workflows/{workflow}/allocations", "request_allocations", request_allocations,

@@ -71,8 +71,11 @@ def register(
             if row["is_archived"]:
                 raise BadInput(f"Workflow {workflow} is archived: no node can join it.")
             ledger = Ledger(row, now_ms, effects)
-            yield from _fence_rivals(ledger, request, allocation)
+            is_draining = yield from _fence_rivals(ledger, request, allocation)
             node_id = yield from _insert_node(ledger, request, allocation, lease_seconds(config))
+            if is_draining:
+                # Slurm started again what a person lets run out.
+                yield Statement("UPDATE compute_node SET draining = TRUE WHERE id = :id", {"id": node_id})
             ledger.add_event(_worker_event("start", node_id, request.hostname, "Started worker"))
             if allocation is not None:
                 yield from _activate(allocation)
@@ -122,9 +125,12 @@ def _allocation_of(principal: Principal, workflow: Any, request: RegisterRequest
 
 
 def _fence_rivals(ledger: Ledger, request: RegisterRequest, allocation: Any) -> Steps:
-    """One living node per place of an allocation: a second one leaves, a restarted one takes over."""
+    """One living node per place of an allocation: a second one leaves, a restarted one takes over.
+
+    Returns whether the newest copy before this one was draining.
+    """
     if allocation is None:
-        return
+        return False
     rows = yield Statement(
         "SELECT * FROM compute_node WHERE allocation_id = :allocation AND node_index = :node_index "
         "ORDER BY id",
@@ -143,6 +149,7 @@ def _fence_rivals(ledger: Ledger, request: RegisterRequest, allocation: Any) -> 
             {"id": rival["id"], "reason": "its allocation was started again"},
         )
         ledger.effects.nodes.add(rival["id"])
+    return bool(rows and rows[-1]["draining"])
 
 
 def _insert_node(ledger: Ledger, request: RegisterRequest, allocation: Any, lease: float) -> Steps:

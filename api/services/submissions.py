@@ -17,7 +17,7 @@ from lading.api.services.identity import Principal
 from lading.api.services.initialize import config_id
 from lading.api.services.ledger import Ledger, Steps
 from lading.api.services.workflows import lock_workflow, lock_workflow_id
-from lading.api.storage.keys import key_filter, key_of, take_ids
+from lading.api.storage.keys import key_of, take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.domain import demand
 from lading.toolkit.domain.states import WORKFLOW_COMPLETE, JobStatus
@@ -361,38 +361,3 @@ def _open_allocations(backends: Sequence[str]) -> Steps:
         )
         for row in rows
     ]
-
-
-def cancel_allocation(principal: Principal, workflow: str, key: str) -> Work:
-    """Ask for the end of an allocation: its runner reports and leaves, or it leaves the queue."""
-
-    def work(effects: Effects) -> Steps:
-        row = yield from lock_workflow(principal, workflow)
-        parameters: dict[str, Any] = {"workflow_id": row["id"]}
-        plain = key.removeprefix(f"scheduled_compute_nodes__{key_of(row)}/")
-        condition = key_filter(plain, parameters)
-        found = yield Statement(
-            f"SELECT * FROM scheduled_compute_node WHERE workflow_id = :workflow_id AND {condition}",
-            parameters,
-        )
-        if not found:
-            raise NotFound(f"no such allocation: {key}")
-        if found[0]["status"] == "complete":
-            raise BadInput(f"allocation {key} is over already: {found[0]['reason'] or 'complete'}")
-        yield Statement(
-            "UPDATE scheduled_compute_node SET cancel_requested = TRUE WHERE id = :id", {"id": found[0]["id"]}
-        )
-        living = yield Statement(
-            "SELECT id FROM compute_node WHERE allocation_id = :id AND state IN ('active', 'silent')",
-            {"id": found[0]["id"]},
-        )
-        # The runner hears it at once by its open call, whatever its batch system does with a signal.
-        yield Many(
-            "UPDATE compute_node SET ending = TRUE, reason = 'its allocation was canceled' WHERE id = :id",
-            [{"id": node["id"]} for node in living],
-        )
-        effects.nodes.update(node["id"] for node in living)
-        effects.demand = True
-        return {"message": f"allocation {key} is being ended"}
-
-    return work

@@ -36,6 +36,7 @@ from lading.schedulers.local.records import (
     cancel_age,
     guardian_lives,
     is_locked,
+    log_of,
     note_host,
     recorded,
     rows_of,
@@ -143,6 +144,11 @@ class LocalBackend:
             for row in rows_of(request)
         ]
         return "\n".join(lines) + "\n"
+
+    def log_files(self, external_id: str, output_directory: Path) -> Sequence[Path]:
+        """Return the log of a guardian and its runner; nothing for a foreign id."""
+        identity = Identity.parse(external_id)
+        return [] if identity is None else [log_of(output_directory, identity.marker)]
 
     # ---- submit and find ----
 

@@ -72,7 +72,13 @@ class Row:
 
     @property
     def log(self) -> Path:
-        return self.request.output_directory / f"runner_{self.request.tag}_{self.index}.log"
+        return log_of(self.request.output_directory, self.marker)
+
+
+def log_of(output_directory: Path, marker: str) -> Path:
+    """Return where the runner of a row writes."""
+    tag, _, index = marker.rpartition(".")
+    return output_directory / f"runner_{tag}_{index}.log"
 
 
 def rows_of(request: LaunchRequest) -> list[Row]:

@@ -58,6 +58,8 @@ class SlurmBackend:
     """Submits with sbatch, looks with squeue and sacct, ends with scancel."""
 
     kind = "slurm"
+    runs_elsewhere = True
+    """Nodes do not reach the server's loopback."""
     observe_interval_seconds = PACE_SECONDS
 
     def __init__(
@@ -127,6 +129,11 @@ class SlurmBackend:
     def render(self, request: LaunchRequest) -> str:
         """Return what sbatch would get."""
         return "\n".join(script.text for script in scripts_of(request, _templates()))
+
+    def log_files(self, external_id: str, output_directory: Path) -> Sequence[Path]:
+        """Return the file into which Slurm puts both streams of a job; nothing for a foreign id."""
+        identity = Identity.parse(external_id)
+        return [] if identity is None else [output_directory / f"slurm_{identity.job}.out"]
 
     def _admit(self, config: Mapping[str, Any], scripts: Sequence[Script]) -> None:
         facts = json.dumps({**config, "rows": len(scripts[0].rows)}, sort_keys=True, default=str)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from lading.api.services import allocations as allocation_changes
 from lading.api.services import submission_reports, submissions, sweeper
 from lading.toolkit.domain.states import Cause
 from lading.toolkit.wire.extensions import AllocationReport, Launch, LaunchReport
@@ -249,8 +250,27 @@ def test_allocations_are_canceled_once(engine: Engine) -> None:
     ready(engine)
     _, [key] = launch(engine)
     worker = Worker(engine, allocation=key)
-    engine.write(submissions.cancel_allocation(TESTER, engine.workflow, key))
+    engine.write(allocation_changes.cancel_allocation(TESTER, engine.workflow, key))
     assert worker.sync().orders == {"end"}
     worker.sync(held=(), leave=True)
     with pytest.raises(Refused, match="BadInput"):
-        engine.write(submissions.cancel_allocation(TESTER, engine.workflow, key))
+        engine.write(allocation_changes.cancel_allocation(TESTER, engine.workflow, key))
+
+
+def test_a_drained_allocation_finishes_what_it_runs_and_leaves(engine: Engine) -> None:
+    ready(engine, *(JobSpec(f"j{number}") for number in range(9)))
+    _, keys = launch(engine)
+    worker = Worker(engine, allocation=keys[0])
+    held = worker.claim()[0]
+    engine.write(allocation_changes.drain_allocation(TESTER, engine.workflow, keys[0]))
+    assert worker.sync().orders == {"drain"}
+    worker.give_back(held)
+    assert worker.claim() == [], "a draining node claims no more"
+    # One that only waits has nothing to finish.
+    engine.write(allocation_changes.drain_allocation(TESTER, engine.workflow, keys[1]))
+    rows = engine.query(
+        "SELECT cancel_requested FROM scheduled_compute_node WHERE workflow_id = :workflow ORDER BY id"
+    )
+    assert [bool(row["cancel_requested"]) for row in rows][:2] == [False, True]
+    with pytest.raises(Refused, match="NotFound"):
+        engine.write(allocation_changes.drain_allocation(TESTER, engine.workflow, "999999"))

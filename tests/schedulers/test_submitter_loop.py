@@ -26,6 +26,7 @@ class SiteBackend:
     """A batch system in memory; `troubles` are raised by the next submissions, `lost` after they launched."""
 
     kind = "local"
+    runs_elsewhere = False
     observe_interval_seconds = 0.05
 
     def __init__(self) -> None:
@@ -67,6 +68,9 @@ class SiteBackend:
 
     def render(self, request: LaunchRequest) -> str:
         return request.tag
+
+    def log_files(self, external_id: str, output_directory: Path) -> Sequence[Path]:
+        return [output_directory / external_id]
 
 
 class Bench:
@@ -118,6 +122,16 @@ async def test_refusal_is_reported_and_not_repeated(bench: Bench) -> None:
     await until(lambda: bench.server.errors)
     assert bench.server.errors == ["invalid account"]
     assert bench.backend.calls == ["submit c"]
+
+
+async def test_nodes_of_other_machines_are_not_asked_for_by_a_server_on_loopback(bench: Bench) -> None:
+    bench.backend.runs_elsewhere = True
+    bench.server.launch("g")
+    await until(lambda: bench.server.errors)
+    [error] = bench.server.errors
+    assert "can reach the server at http://127.0.0.1" in error
+    assert "lading serve --host ADDRESS" in error
+    assert bench.backend.calls == []
 
 
 async def test_reason_for_waiting_is_reported_once(bench: Bench) -> None:

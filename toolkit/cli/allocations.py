@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from lading.toolkit.cli.allocation_logs import AllocationLogRequest, print_allocation_logs
 from lading.toolkit.cli.context import (
     Session,
     chosen_workflow,
@@ -31,11 +32,13 @@ _COLUMNS = [
     epilog=examples(
         "lading allocations list --status pending",
         "lading allocations show 17",
+        "lading allocations logs 17 --follow",
+        "lading allocations drain 17",
         "lading allocations cancel 17",
     )
 )
 def allocations() -> None:
-    """List, show and cancel allocations: what schedulers gave, or were asked for."""
+    """List, show, drain and cancel allocations: what schedulers gave, or were asked for."""
 
 
 @allocations.command("list")
@@ -102,3 +105,56 @@ def cancel(
         for key in allocation:
             client.cancel_allocation(owner, key)
             session.output(style, quiet=quiet).done(f"Allocation {key} is canceled.", {"_key": key})
+
+
+@allocations.command()
+@click.argument("allocation", nargs=-1, required=True)
+@workflow_option
+@output_option
+@printing
+@click.pass_obj
+def drain(
+    session: Session,
+    *,
+    allocation: tuple[str, ...],
+    workflow: str | None,
+    folder: Path | None,
+    style: str | None,
+    quiet: bool,
+) -> None:
+    """Let allocations finish what they run, take nothing new, and end. One that only waits is canceled."""
+    with session.client(folder) as client:
+        owner = chosen_workflow(client, workflow, changing=True)
+        for key in allocation:
+            client.drain_allocation(owner, key)
+            session.output(style, quiet=quiet).done(f"Allocation {key} is drained.", {"_key": key})
+
+
+@allocations.command(
+    epilog=examples("lading allocations logs 17", "lading allocations logs 17 --follow --tail 20")
+)
+@click.argument("allocation")
+@click.option("-f", "--follow", is_flag=True, help="Print what is added, until the allocation ends.")
+@click.option("--stderr", "only_stderr", is_flag=True, help="Only standard error, where it is a file apart.")
+@click.option("--tail", type=click.IntRange(min=1), metavar="N", help="Only the last N lines.")
+@workflow_option
+@output_option
+@click.pass_obj
+def logs(
+    session: Session,
+    *,
+    allocation: str,
+    follow: bool,
+    only_stderr: bool,
+    tail: int | None,
+    workflow: str | None,
+    folder: Path | None,
+) -> None:
+    """Print what an allocation itself wrote: set-up lines, the runner, the batch system.
+
+    For what a job of the workflow wrote see `lading jobs logs`. The file is read where it is, so the
+    workflow's output folder must be reachable from this machine.
+    """
+    with session.reader(folder) as client:
+        key = chosen_workflow(client, workflow)
+        print_allocation_logs(client, AllocationLogRequest(key, allocation, follow, only_stderr, tail))

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import codecs
-import sys
 import time
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
-
-import click
+from typing import Final
 
 from lading.toolkit.cli.output import note
+from lading.toolkit.cli.printed_file import POLL_SECONDS, PrintedFile
 from lading.toolkit.client.sync import Lading
 from lading.toolkit.domain.states import AttemptState
-from lading.toolkit.errors import BadInput, NotFound
+from lading.toolkit.errors import NotFound
 from lading.toolkit.wire.extensions import AttemptDocument
 
-_POLL_SECONDS: Final = 0.25
 _ASK_SECONDS: Final = 2.0
-_CHUNK_BYTES: Final = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +36,7 @@ def print_logs(client: Lading, request: LogRequest) -> None:
         raise NotFound(
             f"Job {request.job} has not started yet; wait with --follow, or ask why: lading explain {request.job}"
         )
-    streams = [_Stream(path) for path in paths_of(attempt, request.only_stderr)]
+    streams = [PrintedFile(path) for path in paths_of(attempt, request.only_stderr)]
     if not streams:
         raise NotFound(f"Attempt {attempt.number} of job {attempt.job_name} has no log files (stdout: none).")
     for stream in streams:
@@ -58,47 +52,9 @@ def print_logs(client: Lading, request: LogRequest) -> None:
         stream.close()
 
 
-class _Stream:
-    """One file, printed piece by piece."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[bytes] | None = None
-        # Bytes are printed as they are into a pipe; a character may end in the next piece.
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def open(self, *, must_exist: bool) -> None:
-        if self._file is not None:
-            return
-        try:
-            self._file = self.path.open("rb")
-        except FileNotFoundError:
-            if must_exist:
-                raise BadInput(_unreadable(self.path, "it is not there")) from None
-        except OSError as error:
-            raise BadInput(_unreadable(self.path, str(error.strerror))) from error
-
-    def print_tail(self, lines: int) -> None:
-        if self._file is None:
-            return
-        _write(b"".join(deque(self._file, maxlen=lines)), self._decoder)
-
-    def print_new(self) -> bool:
-        """Print what was added, and return whether there was anything."""
-        if self._file is None:
-            return False
-        found = False
-        while piece := self._file.read(_CHUNK_BYTES):
-            found = True
-            _write(piece, self._decoder)
-        return found
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _follow(client: Lading, request: LogRequest, attempt: AttemptDocument, streams: list[_Stream]) -> None:
+def _follow(
+    client: Lading, request: LogRequest, attempt: AttemptDocument, streams: list[PrintedFile]
+) -> None:
     asked = 0.0
     while True:
         # Asked before the last look: what was written until the end is printed too.
@@ -113,7 +69,7 @@ def _follow(client: Lading, request: LogRequest, attempt: AttemptDocument, strea
         if has_ended:
             return
         if not any(news):
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 def _wait_for_attempt(client: Lading, request: LogRequest) -> AttemptDocument | None:
@@ -163,17 +119,3 @@ def paths_of(attempt: AttemptDocument, only_stderr: bool | None = None) -> Itera
         if path and path not in seen and only_stderr in {None, is_stderr}:
             seen.add(path)
             yield Path(path)
-
-
-def _write(piece: bytes, decoder: codecs.IncrementalDecoder) -> None:
-    if sys.stdout.isatty():
-        click.echo(decoder.decode(piece), nl=False)
-    else:
-        click.echo(piece, nl=False)
-
-
-def _unreadable(path: Path, reason: str) -> str:
-    return (
-        f"{path} cannot be read on this machine: {reason}. Job output lies on the node's file system; "
-        "read it on a machine that shares that folder."
-    )

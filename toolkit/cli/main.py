@@ -35,7 +35,7 @@ _COMMANDS: Final = {
     "explain": ("lading.toolkit.cli.jobs:explain", "Say why a job is in its state."),
     "events": ("lading.toolkit.cli.events:events", "List what happened, or follow it."),
     "nodes": ("lading.toolkit.cli.nodes:nodes", "List, drain and give up compute nodes."),
-    "allocations": ("lading.toolkit.cli.allocations:allocations", "List, show and cancel allocations."),
+    "allocations": ("lading.toolkit.cli.allocations:allocations", "List, show, drain and cancel allocations."),
     "files": ("lading.toolkit.cli.files:files", "List, add and delete the files of workflows."),
     "user-data": ("lading.toolkit.cli.user_data:user_data", "Keep JSON objects that jobs read and write."),
     "resource-requirements": (

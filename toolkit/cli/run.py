@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,14 @@ from typing import Any
 import click
 
 from lading.toolkit.cli.context import Session
+from lading.toolkit.cli.inside_slurm import (
+    go_to_first_node,
+    is_inside,
+    learn_end,
+    limits_of,
+    stop_at,
+    use_only_this_node,
+)
 from lading.toolkit.cli.output import examples, note
 from lading.toolkit.cli.report import print_report
 from lading.toolkit.cli.run_flow import RunPlan, run_plan
@@ -107,28 +116,36 @@ def run(
     was started), 130 after Ctrl-C. The first Ctrl-C lets running jobs end in order, the second kills them.
 
     A command is started without a shell; for a pipeline write: bash -c "one | two".
+
+    Inside a Slurm allocation (salloc, sbatch) it uses what was granted on one node, submits nothing, and
+    stops before the allocation ends.
     """
     session: Session = ctx.obj
     settings = session.settings.values
     directory = Path.cwd()
     specification = read_workflow(spec, commands, ctx.meta.get(_TAIL_KEY, ()), directory=directory)
-    refuse_too_large(specification, cpus=cpus, memory=memory)
+    inside = is_inside(os.environ)
+    if inside:
+        go_to_first_node(os.environ)
+        cpus, memory = limits_of(os.environ, cpus, memory)
+    refuse_too_large(specification, cpus=cpus, memory=memory, all_here=inside)
     require_server_part()
     folder = RunFolder((output or settings.output).absolute())
     document = document_of(specification, settings, name=name, directory=directory, output=folder.output)
+    if inside:
+        use_only_this_node(document)
+    end = stop_at(learn_end(os.environ), document) if inside else None
     add_local_scheduler(document, cpus=cpus, memory=memory, max_parallel_jobs=max_parallel_jobs)
     place = _database(database, folder)
     with folder.hold():
-        end = asyncio.run(run_plan(RunPlan(document, folder, directory, place, fail_fast)))
-    if end.report is not None:
-        again = (
-            f"lading jobs list --workflow {end.report.workflow} --output {shlex.quote(str(folder.output))}"
-        )
-        print_report(end.report, style or _style(settings.output_format), again)
-    if end.interrupted:
+        outcome = asyncio.run(run_plan(RunPlan(document, folder, directory, place, fail_fast, stop_at=end)))
+    if outcome.report is not None:
+        again = f"lading jobs list --workflow {outcome.report.workflow} --output {shlex.quote(str(folder.output))}"
+        print_report(outcome.report, style or _style(settings.output_format), again)
+    if outcome.interrupted:
         note("Interrupted.")
         ctx.exit(_EXIT_INTERRUPTED)
-    if end.report is None or not end.report.is_success:
+    if outcome.report is None or not outcome.report.is_success:
         ctx.exit(_EXIT_JOBS_FAILED)
 
 

@@ -21,6 +21,7 @@ from lading.toolkit.client.server_process import Child
 from lading.toolkit.client.session import Patience
 from lading.toolkit.client.starting import start_here
 from lading.toolkit.client.target import Target
+from lading.toolkit.clock import SystemClock
 from lading.toolkit.domain.states import AllocationState
 from lading.toolkit.errors import LadingError, NotFound
 
@@ -48,6 +49,8 @@ class RunPlan:
     directory: Path
     database: str
     fail_fast: bool = False
+    stop_at: float | None = None
+    """When the allocation that we run in is about to end, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,9 @@ class _Run:
         self._key: str | None = None
 
     async def run(self) -> RunEnd:
+        if self._plan.stop_at is not None:
+            left = max(0.0, self._plan.stop_at - SystemClock().wall())
+            asyncio.get_running_loop().call_later(left, self._stop_in_time)
         try:
             await self._unless_interrupted(self._server.start())
             target = Target.from_server_file(self._folder.server_file)
@@ -88,6 +94,11 @@ class _Run:
             # The submitter first: it says good-bye to the server.
             await self._submitter.stop(signal_number=signal.SIGTERM)
             await self._server.stop()
+
+    def _stop_in_time(self) -> None:
+        if not self._interruptions.first.is_set():
+            note("The allocation is about to end.")
+            self._interruptions.first.set()
 
     async def _with_server(self, client: AsyncLading) -> RunEnd:
         interrupted = False

@@ -65,9 +65,15 @@ def add_local_scheduler(
             scheduler["max_parallel_jobs"] = max_parallel_jobs
 
 
-def refuse_too_large(specification: Specification, *, cpus: int | None, memory: int | None) -> None:
-    """Refuse jobs that this machine, or the share of it that was given, can never run."""
-    if specification.schedulers.slurm_schedulers or specification.schedulers.aws_schedulers:
+def refuse_too_large(
+    specification: Specification, *, cpus: int | None, memory: int | None, all_here: bool = False
+) -> None:
+    """Refuse jobs that this machine, or the share of it that was given, can never run.
+
+    `all_here`: also those of a workflow that names schedulers of other machines.
+    """
+    schedulers = specification.schedulers
+    if not all_here and (schedulers.slurm_schedulers or schedulers.aws_schedulers):
         return
     most_cpus = cpus or len(os.sched_getaffinity(0))
     most_memory = memory or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -220,6 +220,11 @@ class AsyncLading(DocumentVerbs, LifeVerbs):
         path = ("workflows", workflow, "scheduled_compute_nodes", allocation, "cancel")
         return await self._repeatable_post(*path)
 
+    async def drain_allocation(self, workflow: str, allocation: str) -> Document:
+        """Let an allocation's nodes finish their jobs, claim no more and leave."""
+        path = ("workflows", workflow, "scheduled_compute_nodes", allocation, "drain")
+        return await self._repeatable_post(*path)
+
     # ---- events
 
     def list_events(

@@ -174,6 +174,7 @@ class Lading:
     request_allocations = _blocking(AsyncLading.request_allocations)
     ready_job_requirements = _blocking(AsyncLading.ready_job_requirements)
     cancel_allocation = _blocking(AsyncLading.cancel_allocation)
+    drain_allocation = _blocking(AsyncLading.drain_allocation)
     list_events = _iterating(AsyncLading.list_events)
     follow_events = _iterating(AsyncLading.follow_events)
     list_tokens = _iterating(AsyncLading.list_tokens)

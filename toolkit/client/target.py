@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,3 +75,13 @@ def checked_token(token: str, source: str) -> str:
             f"{source} does not hold a token: accepted is one line of ASCII characters without spaces."
         )
     return token
+
+
+def is_loopback(host: str) -> bool:
+    """Tell an address that only this machine reaches."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -11,6 +11,8 @@ from pathlib import Path
 
 RESERVED_BYTES = 256 * 1024 * 1024
 """Kept for runner and guardian."""
+END_TIME_VARIABLE = "SLURM_JOB_END_TIME"
+"""Seconds since the epoch; from Slurm, or from `lading run`, which asked."""
 _MEBIBYTE = 1024 * 1024
 _VENDOR_TOOL_SECONDS = 10.0
 _UNLIMITED_ABOVE = 1 << 60
@@ -64,6 +66,12 @@ def node_of(machine: Machine, environment: Mapping[str, str]) -> Node:
     # A tiny node still gets something to hand out.
     reserved = min(RESERVED_BYTES, memory // 2)
     return Node(cpus, memory - reserved, gpus, variable)
+
+
+def seconds_left(environment: Mapping[str, str], now: float, buffer: float) -> float | None:
+    """Return how long the allocation around us gives us, less the buffer; None when nobody says."""
+    end = _number(environment.get(END_TIME_VARIABLE))
+    return None if end is None else max(0.0, end - now - buffer)
 
 
 def _plain_cpus(machine: Machine) -> int:

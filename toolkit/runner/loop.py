@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 from collections.abc import Sequence
@@ -394,6 +395,11 @@ def _policy(config: dict[str, Any]) -> Policy:
 
 def _end_at(registration: Registration, choice: options.Options) -> float | None:
     limits = [s for s in (registration.response.end_seconds, choice.time_limit_seconds) if s is not None]
+    if not limits:
+        # Nobody who asks Slurm told us: we were started by hand inside an allocation.
+        buffer = float(registration.response.config.get("compute_node_expiration_buffer_seconds", 120))
+        left = hardware.seconds_left(os.environ, SystemClock().wall(), buffer)
+        limits = [] if left is None else [left]
     return registration.sent_at + min(limits) if limits else None
 
 

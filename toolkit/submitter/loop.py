@@ -42,6 +42,7 @@ from lading.toolkit.submitter.messages import (
     Ticked,
 )
 from lading.toolkit.submitter.node_files import NodeFiles
+from lading.toolkit.submitter.reachability import check_reachable
 from lading.toolkit.submitter.salvage import Salvage, remove
 from lading.toolkit.submitter.state import SubmitterState
 from lading.toolkit.wire.extensions import SubmitterSyncResponse
@@ -289,6 +290,7 @@ class Submitter:
         if isinstance(instruction, Find):
             found = await _in_thread(executor, lambda: tuple(backend.find(request)))
             return Found(self._clock.boottime(), launch.tag, found)
+        check_reachable(self._connection.target.url, backend)
         submitted = await _in_thread(executor, lambda: tuple(backend.submit(request)))
         return Submitted(self._clock.boottime(), launch.tag, submitted)
 

@@ -42,7 +42,7 @@ def test_every_word_of_the_issue_is_a_command() -> None:
         "workflows": {"list", "show", "status", "start", "cancel", "delete"},
         "jobs": {"list", "show", "logs", "attempts", "cancel", "retry", "wait"},
         "nodes": {"list", "drain", "declare-lost"},
-        "allocations": {"list", "show", "cancel"},
+        "allocations": {"list", "show", "logs", "drain", "cancel"},
         "results": {"list"},
         "events": {"list", "follow"},
         "node": {"run"},

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from lading.toolkit.runner.hardware import RESERVED_BYTES, Machine, control_group_limits, node_of
+from lading.toolkit.runner.hardware import (
+    RESERVED_BYTES,
+    Machine,
+    control_group_limits,
+    node_of,
+    seconds_left,
+)
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -94,3 +100,10 @@ def test_limits_of_control_groups_version_1(tmp_path: Path) -> None:
 
 def test_without_control_groups_nothing_is_limited(tmp_path: Path) -> None:
     assert control_group_limits(tmp_path, tmp_path / "absent") == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("end", "expected"), [("1000", 380.0), ("510", 0.0), ("", None), ("UNLIMITED", None)]
+)
+def test_the_time_that_an_allocation_leaves(end: str, expected: float | None) -> None:
+    assert seconds_left({"SLURM_JOB_END_TIME": end}, now=500.0, buffer=120.0) == expected
