@@ -59,7 +59,7 @@ def slurm() -> None:
 
 
 @slurm.command("add-config")
-@click.option("--name", required=True, help="What it is called in this workflow.")
+@click.option("-N", "--name", required=True, help="What it is called in this workflow.")
 @config_options(is_new=True)
 @workflow_option
 @printing
@@ -109,11 +109,25 @@ def list_configs(session: Session, *, workflow: str | None, style: str | None, q
 @slurm.command("schedule-nodes")
 @click.argument("config")
 @click.option(
-    "-n", "--count", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Allocations."
+    "-n",
+    "--count",
+    "--num-hpc-jobs",
+    "count",
+    type=click.IntRange(1, 1_000),
+    default=1,
+    show_default=True,
+    help="Allocations.",
 )
-@click.option("--max-parallel-jobs", type=click.IntRange(min=1), help="Most jobs that a runner runs at once.")
 @click.option(
-    "--one-runner-per-node", is_flag=True, help="Start a runner on each node, not on the first alone."
+    "-m", "--max-parallel-jobs", type=click.IntRange(min=1), help="Most jobs that a runner runs at once."
+)
+@click.option(
+    "-S",
+    "--one-runner-per-node",
+    "--start-one-worker-per-node",
+    "one_runner_per_node",
+    is_flag=True,
+    help="Start a runner on each node, not on the first alone.",
 )
 @workflow_option
 @printing
@@ -178,9 +192,21 @@ def render(
 @slurm.command("recommend-nodes")
 @click.argument("config")
 @click.option(
-    "--cpus", type=click.IntRange(min=1), help="CPUs of a node. [default: the config's, else Slurm's]"
+    "-c",
+    "--cpus",
+    "--num-cpus",
+    "cpus",
+    type=click.IntRange(min=1),
+    help="CPUs of a node. [default: the config's, else Slurm's]",
 )
-@click.option("--memory-gib", type=click.FloatRange(min=0.1), help="Memory of a node. [default: Slurm's]")
+@click.option(
+    "-m",
+    "--memory-gib",
+    "--memory-gb",
+    "memory_gib",
+    type=click.FloatRange(min=0.1),
+    help="Memory of a node. [default: Slurm's]",
+)
 @workflow_option
 @printing
 @click.pass_obj

@@ -32,6 +32,11 @@ _FIELDS: Final[tuple[tuple[str, click.ParamType[Any] | None, str], ...]] = (
     ("--max-parallel-jobs", _COUNT, "The most jobs that one runner runs at once."),
     ("--idle-minutes", click.IntRange(min=0), "How long a runner without work stays."),
 )
+# torc's letters, but -w, the workflow here, and -q, quiet.
+_LETTERS: Final = {
+    "--account": "-a", "--gres": "-g", "--mem": "-m", "--nodes": "-n", "--partition": "-p",
+    "--tmp": "-t", "--extra": "-e",
+}  # fmt: skip
 _REQUIRED: Final = frozenset({"--account"})
 _DEFAULTS: Final = {"--nodes": 1}
 
@@ -42,6 +47,7 @@ def config_options(*, is_new: bool) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         decorators = [
             click.option(
+                *((_LETTERS[name],) if name in _LETTERS else ()),
                 name,
                 type=kind,
                 help=text,

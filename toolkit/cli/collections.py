@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 import click
 
-from lading.toolkit.cli.context import Session, chosen_workflow, limit_option, reading
+from lading.toolkit.cli.context import Session, chosen_workflow, hidden, limit_option, reading, skip_option
 from lading.toolkit.cli.documents import filter_option
 from lading.toolkit.cli.output import Column, Row, examples
 from lading.toolkit.client.api import Document
@@ -67,6 +67,7 @@ def list_collections(
 @collections.command()
 @click.argument("name", type=click.Choice(list(PREPARED)))
 @filter_option
+@skip_option
 @limit_option
 @reading
 @click.pass_obj
@@ -75,6 +76,7 @@ def join(
     *,
     name: str,
     filters: tuple[tuple[str, QueryValue], ...],
+    skip: int | None,
     limit: int | None,
     workflow: str | None,
     folder: Path | None,
@@ -83,7 +85,7 @@ def join(
 ) -> None:
     """Print a join that has a name; the filters are on its first collection."""
     chosen = PREPARED[name]
-    _print(session, chosen, dict(filters), limit, workflow, folder, style, quiet=quiet)
+    _print(session, chosen, {**dict(filters), "skip": skip}, limit, workflow, folder, style, quiet=quiet)
 
 
 @collections.command("join-by-edge")
@@ -91,6 +93,7 @@ def join(
 @click.argument("edge")
 @click.option("--outbound/--inbound", "outbound", default=True, help="Which way the edge is followed.")
 @filter_option
+@skip_option
 @limit_option
 @reading
 @click.pass_obj
@@ -101,6 +104,7 @@ def join_by_edge(
     edge: str,
     outbound: bool,
     filters: tuple[tuple[str, QueryValue], ...],
+    skip: int | None,
     limit: int | None,
     workflow: str | None,
     folder: Path | None,
@@ -109,7 +113,7 @@ def join_by_edge(
 ) -> None:
     """Print the documents of a collection with their neighbours over an edge, one row an edge."""
     chosen = Join(collection, edge, "outbound" if outbound else "inbound")
-    _print(session, chosen, dict(filters), limit, workflow, folder, style, quiet=quiet)
+    _print(session, chosen, {**dict(filters), "skip": skip}, limit, workflow, folder, style, quiet=quiet)
 
 
 @collections.command("list-joins")
@@ -168,3 +172,7 @@ def _columns(row: Row | None) -> list[Column]:
 
 def _member(end: str, name: str) -> Callable[[Row], object]:
     return lambda row: row[end].get(name)
+
+
+# torc's name for it.
+collections.add_command(hidden(list_joins), "show-join-configurations")

@@ -29,11 +29,28 @@ format_option = click.option(
     "--format", "style", type=click.Choice(["table", "csv", "json"]), help="How to print. [default: table]"
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print keys only, one a line.")
-limit_option = click.option("--limit", type=click.IntRange(min=1), help="Print at most so many.")
+limit_option = click.option("-l", "--limit", type=click.IntRange(min=1), help="Print at most so many.")
+
+
+def given_workflow(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Prefer what the command says, then torc's `lading --workflow-key`, then the environment."""
+    if ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
+        return value
+    return ctx.find_root().params.get("workflow_key") or value
+
+
+def _needs_no_answer(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Do not ask if the command says so, or torc's `lading --no-prompts`."""
+    del param
+    return value or bool(ctx.find_root().params.get("no_prompts"))
+
+
+yes_option = click.option("--yes", is_flag=True, callback=_needs_no_answer, help="Do not ask.")
 workflow_option = click.option(
     "-w",
     "--workflow",
     envvar="LADING_WORKFLOW",
+    callback=given_workflow,
     metavar="KEY",
     help="The workflow; left out: the only one, or the newest that is not finished.",
 )
@@ -43,6 +60,17 @@ output_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     help="Output folder of a `lading run`, also of one that has ended.",
 )
+
+
+skip_option = click.option("-s", "--skip", type=click.IntRange(min=0), help="Leave out the first ones.")
+
+
+def sorting(command: F) -> F:
+    """Add --sort-by and --reverse-sort."""
+    downwards = click.option("--reverse-sort", is_flag=True, help="Sort downwards.")
+    return click.option("--sort-by", metavar="FIELD", help="Sort by a field, such as name.")(
+        downwards(command)
+    )
 
 
 def printing(command: F) -> F:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,11 +12,15 @@ import click
 from lading.toolkit.cli.context import (
     Session,
     chosen_workflow,
+    hidden,
     limit_option,
     output_option,
     printing,
     reading,
+    skip_option,
+    sorting,
     workflow_option,
+    yes_option,
 )
 from lading.toolkit.cli.output import Column, note
 from lading.toolkit.client.api import Document
@@ -58,9 +63,8 @@ def list_command(
 
     @click.command("list", help=help_text)
     @filter_option
-    @click.option("--sort-by", metavar="FIELD", help="Sort by a field, such as name.")
-    @click.option("--reverse-sort", is_flag=True, help="Sort downwards.")
-    @click.option("--skip", type=click.IntRange(min=0), help="Leave out the first ones.")
+    @sorting
+    @skip_option
     @limit_option
     @reading
     @click.pass_obj
@@ -96,7 +100,7 @@ def delete_command(
     @click.command("delete", help=f"Delete {noun}: those that are named, or all with --all.")
     @click.argument("names", metavar="[KEY OR NAME]...", nargs=-1)
     @click.option("--all", "everything", is_flag=True, help="All of the workflow.")
-    @click.option("--yes", is_flag=True, help="Do not ask.")
+    @yes_option
     @workflow_option
     @output_option
     @printing
@@ -132,6 +136,16 @@ def delete_command(
                 output.done(f"{title_of(item)} is deleted.", item)
 
     return command
+
+
+def everything(delete: click.Command) -> click.Command:
+    """Return torc's `delete-all`: `delete` with --all given. No list of commands shows it."""
+    alias = hidden(delete)
+    alias.params = [copy(item) for item in delete.params]
+    for item in alias.params:
+        if item.name == "everything":
+            item.default = True
+    return alias
 
 
 def find_document(client: Lading, workflow: str, collection: str, name: str) -> Document:

@@ -15,9 +15,12 @@ from lading.toolkit.cli.context import (
     limit_option,
     output_option,
     reading,
+    skip_option,
     workflow_option,
 )
+from lading.toolkit.cli.documents import filter_option
 from lading.toolkit.cli.output import Column, Row, as_text, clean, examples, json_text
+from lading.toolkit.client.session import QueryValue
 
 
 def _time(row: Row) -> str:
@@ -49,6 +52,8 @@ def events() -> None:
 
 @events.command("list")
 @click.option("--category", help="Only of that category, such as job or workflow.")
+@filter_option
+@skip_option
 @limit_option
 @reading
 @click.pass_obj
@@ -56,6 +61,8 @@ def list_events(
     session: Session,
     *,
     category: str | None,
+    filters: tuple[tuple[str, QueryValue], ...],
+    skip: int | None,
     limit: int | None,
     workflow: str | None,
     folder: Path | None,
@@ -65,7 +72,8 @@ def list_events(
     """List events in their order."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
-        found = client.list_events(key, limit=limit, category=category)
+        query = {**dict(filters), "skip": skip, **({"category": category} if category else {})}
+        found = client.list_events(key, limit=limit, **query)
         session.output(style, quiet=quiet).rows("events", COLUMNS, found)
 
 
@@ -87,7 +95,7 @@ def latest_timestamp(
 
 
 @events.command()
-@click.option("--category", help="Only of that category.")
+@click.option("-c", "--category", help="Only of that category.")
 @click.option("--after", type=click.IntRange(min=0), help="Begin behind that number. [default: now]")
 @workflow_option
 @output_option

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lading.toolkit.cli.context import Session, chosen_workflow, output_option, printing, workflow_option
-from lading.toolkit.cli.documents import delete_command, list_command, title_of
+from lading.toolkit.cli.documents import delete_command, everything, list_command, title_of
 from lading.toolkit.cli.output import Column, examples
 
 _COLUMNS = [
@@ -31,6 +31,7 @@ def files() -> None:
 
 files.add_command(list_command("files", _COLUMNS, "List the files of a workflow."))
 files.add_command(delete_command("files", "files"))
+files.add_command(everything(files.commands["delete"]), "delete-all")
 
 
 @files.command()

@@ -10,6 +10,7 @@ import click
 
 from lading.toolkit.cli.context import Session, chosen_workflow, output_option, workflow_option
 from lading.toolkit.cli.output import examples, note
+from lading.toolkit.cli.xgmml import dot_of_xgmml
 from lading.toolkit.errors import LadingError
 
 _NAMES = ("job_job_dependencies", "job_file_dependencies", "job_user_data_dependencies")
@@ -33,6 +34,7 @@ def graphs() -> None:
 )
 @click.option("-k", "--keep-dot-file", is_flag=True, help="Keep the DOT file beside the SVG.")
 @click.option(
+    "-o",
     "--directory",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
@@ -63,14 +65,34 @@ def plot(
         texts = {name: client.dot_graph(key, name) for name in names or _NAMES}
     directory.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        source = directory / f"{name}.dot"
-        if program is None or keep_dot_file:
-            source.write_text(text, encoding="utf-8")
-            click.echo(str(source))
-        if program is not None:
-            target = directory / f"{name}.svg"
-            _draw(program, text, target)
-            click.echo(str(target))
+        _write_graph(program, text, directory / name, keep_dot_file=keep_dot_file)
+
+
+@graphs.command("plot-xgmml", epilog=examples("lading graphs plot-xgmml graph.xgmml --keep-dot-file"))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("-k", "--keep-dot-file", is_flag=True, help="Keep the DOT file beside the SVG.")
+def plot_xgmml(*, file: Path, keep_dot_file: bool) -> None:
+    """Draw a graph that another program wrote as XGMML; prints the names of the files.
+
+    The pictures lie beside FILE. Without the program `dot` of Graphviz the DOT text is written.
+    """
+    text = dot_of_xgmml(file)
+    program = shutil.which("dot")
+    if program is None:
+        note("The program `dot` (package graphviz) is not installed: the graph is written as DOT text.")
+    _write_graph(program, text, file.with_suffix(""), keep_dot_file=keep_dot_file)
+
+
+def _write_graph(program: str | None, text: str, stem: Path, *, keep_dot_file: bool) -> None:
+    """Write one graph as SVG, as DOT, or as both."""
+    if program is None or keep_dot_file:
+        source = stem.with_name(f"{stem.name}.dot")
+        source.write_text(text, encoding="utf-8")
+        click.echo(str(source))
+    if program is not None:
+        target = stem.with_name(f"{stem.name}.svg")
+        _draw(program, text, target)
+        click.echo(str(target))
 
 
 def _draw(program: str, text: str, target: Path) -> None:

@@ -20,14 +20,18 @@ from lading.toolkit.cli.context import (
     output_option,
     printing,
     reading,
+    skip_option,
+    sorting,
     workflow_option,
 )
+from lading.toolkit.cli.documents import everything, filter_option
 from lading.toolkit.cli.job_functions import run_function_command, run_postprocess_command
 from lading.toolkit.cli.job_logs import LogRequest, print_logs
 from lading.toolkit.cli.node import run_node
 from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.cli.waiting import wait_and_report
 from lading.toolkit.client.api import AsyncLading, Document
+from lading.toolkit.client.session import QueryValue
 from lading.toolkit.client.sync import Lading
 from lading.toolkit.client.target import Target
 from lading.toolkit.domain.states import JOB_COMPLETE, JobStatus
@@ -72,17 +76,18 @@ def jobs() -> None:
 
 
 @jobs.command("list")
+@filter_option
 @click.option("--status", type=_STATUSES, help="Only jobs in that status.")
 @click.option("--name", help="Only jobs of that name.")
-@click.option("--sort-by", metavar="FIELD", help="Sort by a field, such as name.")
-@click.option("--reverse-sort", is_flag=True, help="Sort downwards.")
-@click.option("--skip", type=click.IntRange(min=0), help="Leave out the first ones.")
+@sorting
+@skip_option
 @limit_option
 @reading
 @click.pass_obj
 def list_jobs(
     session: Session,
     *,
+    filters: tuple[tuple[str, QueryValue], ...],
     status: str | None,
     name: str | None,
     sort_by: str | None,
@@ -97,8 +102,11 @@ def list_jobs(
     """List the jobs of a workflow."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
-        filters = {"status": status, "name": name, "sort_by": sort_by, "skip": skip}
-        found = client.list_jobs(key, limit=limit, reverse_sort=reverse_sort or None, **filters)
+        query: dict[str, QueryValue] = {
+            **dict(filters), "sort_by": sort_by, "reverse_sort": reverse_sort or None, "skip": skip,
+        }  # fmt: skip
+        query |= {field: value for field, value in (("status", status), ("name", name)) if value is not None}
+        found = client.list_jobs(key, limit=limit, **query)
         session.output(style, quiet=quiet).rows("jobs", _COLUMNS, found)
 
 
@@ -323,3 +331,4 @@ for _command in (*job_changes.COMMANDS, run_function_command, run_postprocess_co
     jobs.add_command(_command)
 # torc's name for a runner.
 jobs.add_command(hidden(run_node), "run")
+jobs.add_command(everything(jobs.commands["delete"]), "delete-all")

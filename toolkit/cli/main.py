@@ -101,8 +101,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        del ctx
         cmd_name = _HIDDEN.get(cmd_name, cmd_name)
+        if cmd_name == "hpc" and (slurm := self.get_command(ctx, "slurm")) is not None:
+            # torc's way to it: `hpc slurm`.
+            return click.Group("hpc", {"slurm": slurm}, hidden=True)
         if cmd_name in _COMMANDS:
             module, _, name = _COMMANDS[cmd_name][0].partition(":")
             command = getattr(import_module(module), name)
@@ -193,26 +195,64 @@ def _missing_part(name: str, module: str | None = None) -> Failure:
         "lading jobs logs merge",
     ),
 )
-@click.option("--server", metavar="URL", help="Address of the server. [environment: LADING_SERVER_URL]")
+@click.option(
+    "-u",
+    "--server",
+    "--database-url",
+    "server",
+    metavar="URL",
+    help="Address of the server. [environment: LADING_SERVER_URL]",
+)
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path),
     help="0600 file with the token for --server. [environment: LADING_TOKEN_FILE or LADING_TOKEN]",
 )
 @click.option(
+    "-c",
     "--log-level",
+    "--console-level",
+    "log_level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     help="Least severity of messages on standard error. [default: warning]",
 )
+@click.option("-k", "--workflow-key", metavar="KEY", help="As --workflow of the commands.")
+@click.option("-n", "--no-prompts", is_flag=True, help="As --yes of the commands.")
+@click.option(
+    "-F",
+    "--output-format",
+    type=click.Choice(["table", "text", "csv", "json"]),
+    help="As --format of the commands; text is torc's word for a table.",
+)
+@click.option("-U", "--user", help="Owner of new workflows. [environment: LADING_USER]")
 @click.version_option(package_name="lading", message="lading %(version)s")
 @click.pass_context
-def main(ctx: click.Context, server: str | None, token_file: Path | None, log_level: str | None) -> None:
+def main(
+    ctx: click.Context,
+    *,
+    server: str | None,
+    token_file: Path | None,
+    log_level: str | None,
+    workflow_key: str | None,
+    no_prompts: bool,
+    output_format: str | None,
+    user: str | None,
+) -> None:
     """Run workflows of jobs on this machine, on Slurm, on EC2, or on all at once.
 
     Settings come from options, LADING_* variables, the project's .lading.toml, and config.toml in
     ~/.config/lading, in this order.
     """
-    settings = load_settings({"server_url": server, "token_file": token_file, "log_level": log_level})
+    # The commands read these two where they need them, at the root of their context.
+    del workflow_key, no_prompts
+    given = {
+        "server_url": server,
+        "token_file": token_file,
+        "log_level": log_level,
+        "output_format": "table" if output_format == "text" else output_format,
+        "user": user,
+    }
+    settings = load_settings(given)
     configure_logging(settings.values.log_level)
     for warning in settings.warnings:
         note(f"Warning: {warning}")

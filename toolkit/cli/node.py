@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from lading.toolkit.cli.context import Session, chosen_workflow
+from lading.toolkit.cli.context import Session, chosen_workflow, workflow_option
 from lading.toolkit.cli.output import examples
 from lading.toolkit.cli.run import Memory
 from lading.toolkit.client.target import Target
@@ -31,8 +31,9 @@ def node() -> None:
 
 
 @node.command("run")
-@click.option("-w", "--workflow", envvar="LADING_WORKFLOW", metavar="KEY", help="The workflow to work for.")
+@workflow_option
 @click.option(
+    "-o",
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the output of the jobs. [default: the workflow's]",
@@ -40,8 +41,11 @@ def node() -> None:
 @click.option("--cpus", type=click.IntRange(min=1), help="Offer at most so many CPUs. [default: all]")
 @click.option("--memory", type=Memory(), help="Offer at most so much memory, such as 8g. [default: all]")
 @click.option("--gpus", type=click.IntRange(min=0), help="Offer at most so many GPUs. [default: all]")
-@click.option("--max-parallel-jobs", type=click.IntRange(min=1), help="Run at most so many jobs at once.")
 @click.option(
+    "-m", "--max-parallel-jobs", type=click.IntRange(min=1), help="Run at most so many jobs at once."
+)
+@click.option(
+    "-c",
     "--cpu-affinity-cpus-per-job",
     type=click.IntRange(min=1),
     metavar="N",

@@ -15,6 +15,7 @@ from lading.toolkit.cli.context import (
     printing,
     reading,
     workflow_option,
+    yes_option,
 )
 from lading.toolkit.cli.output import Column, Row, examples, note
 from lading.toolkit.cli.stats import list_resource_stats
@@ -99,7 +100,7 @@ def drain(
 
 @nodes.command("declare-lost")
 @click.argument("node", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @workflow_option
 @output_option
 @printing

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from lading.toolkit.cli.context import Session, chosen_workflow, output_option, printing, workflow_option
-from lading.toolkit.cli.documents import delete_command, find_document, list_command, title_of
+from lading.toolkit.cli.documents import delete_command, everything, find_document, list_command, title_of
 from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.errors import BadInput
 
@@ -50,6 +50,7 @@ def resource_requirements() -> None:
 
 resource_requirements.add_command(list_command(_COLLECTION, _COLUMNS, "List what jobs may need."))
 resource_requirements.add_command(delete_command(_COLLECTION, "resource requirements"))
+resource_requirements.add_command(everything(resource_requirements.commands["delete"]), "delete-all")
 
 
 @resource_requirements.command()

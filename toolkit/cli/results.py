@@ -7,10 +7,19 @@ from pathlib import Path
 
 import click
 
-from lading.toolkit.cli.context import Session, chosen_job, chosen_workflow, limit_option, reading
-from lading.toolkit.cli.documents import delete_command
+from lading.toolkit.cli.context import (
+    Session,
+    chosen_job,
+    chosen_workflow,
+    limit_option,
+    reading,
+    skip_option,
+    sorting,
+)
+from lading.toolkit.cli.documents import delete_command, filter_option
 from lading.toolkit.cli.output import Column, examples
 from lading.toolkit.client.api import Document
+from lading.toolkit.client.session import QueryValue
 
 _COLUMNS = [
     Column("job", "job_name"),
@@ -39,6 +48,9 @@ def results() -> None:
 @click.option("--run-id", type=click.IntRange(min=1), help="Only of that run. [default: the newest]")
 @click.option("--all-runs", is_flag=True, help="Of all runs.")
 @click.option("--failed", is_flag=True, help="Only with a return code other than 0.")
+@filter_option
+@sorting
+@skip_option
 @limit_option
 @reading
 @click.pass_obj
@@ -49,6 +61,10 @@ def list_results(
     run_id: int | None,
     all_runs: bool,
     failed: bool,
+    filters: tuple[tuple[str, QueryValue], ...],
+    sort_by: str | None,
+    reverse_sort: bool,
+    skip: int | None,
     limit: int | None,
     workflow: str | None,
     folder: Path | None,
@@ -67,7 +83,13 @@ def list_results(
             run_id = int(client.workflow_status(key)["run_id"])
         job_key = next(iter(names)) if job else None
         # With --failed the limit counts what is shown, not what was looked at.
-        found = client.list_results(key, limit=None if failed else limit, job_key=job_key, run_id=run_id)
+        query: dict[str, QueryValue] = {
+            **dict(filters), "sort_by": sort_by, "reverse_sort": reverse_sort or None, "skip": skip,
+        }  # fmt: skip
+        query |= {
+            field: value for field, value in (("job_key", job_key), ("run_id", run_id)) if value is not None
+        }
+        found = client.list_results(key, limit=None if failed else limit, **query)
         rows = ({**item, "job_name": names.get(str(item["job_key"]))} for item in found)
         shown = _failed(rows, limit) if failed else rows
         session.output(style, quiet=quiet).rows("results", _COLUMNS, shown)

@@ -18,6 +18,7 @@ from lading.toolkit.cli.context import (
 )
 from lading.toolkit.cli.documents import (
     delete_command,
+    everything,
     find_document,
     list_command,
     parsed_object,
@@ -55,6 +56,7 @@ def user_data() -> None:
 
 user_data.add_command(list_command("user_data", _COLUMNS, "List the user data of a workflow."))
 user_data.add_command(delete_command("user_data", "user data"))
+user_data.add_command(everything(user_data.commands["delete"]), "delete-all")
 
 
 @user_data.command()

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 import msgspec
 
-from lading.toolkit.cli.context import Session, chosen_workflow, output_option, printing, workflow_option
+from lading.toolkit.cli.context import (
+    Session,
+    chosen_workflow,
+    output_option,
+    printing,
+    workflow_option,
+    yes_option,
+)
 from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.client.api import AsyncLading
 from lading.toolkit.client.starting import directory_of, restart_here
@@ -70,7 +77,7 @@ def restart(
 @click.argument("workflow", nargs=-1, required=True)
 @click.option("-f", "--failed-only", is_flag=True, help="Only failed jobs and what is behind them.")
 @click.option("-r", "--restart", "then_restart", is_flag=True, help="Restart the workflow afterwards.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @output_option
 @printing
 @click.pass_obj

@@ -11,12 +11,18 @@ import click
 from lading.toolkit.cli.context import (
     Session,
     chosen_workflow,
+    given_workflow,
     hidden,
     limit_option,
     output_option,
     printing,
+    sorting,
+    yes_option,
 )
+from lading.toolkit.cli.documents import everything as deleting_everything
+from lading.toolkit.cli.documents import filter_option
 from lading.toolkit.cli.output import Column, examples, note
+from lading.toolkit.cli.specification import user_name
 from lading.toolkit.cli.watch import summary
 from lading.toolkit.cli.workflow_life import finish_auto_tune, reset_status, restart
 from lading.toolkit.cli.workflow_making import (
@@ -33,9 +39,11 @@ from lading.toolkit.cli.workflow_making import (
     template,
 )
 from lading.toolkit.client.api import AsyncLading
+from lading.toolkit.client.session import QueryValue
 from lading.toolkit.client.starting import directory_of, start_here
 from lading.toolkit.client.sync import Lading
 from lading.toolkit.client.target import Target
+from lading.toolkit.errors import BadInput
 
 _COLUMNS = [
     Column("key", "_key"),
@@ -46,7 +54,7 @@ _COLUMNS = [
     Column("created", "timestamp"),
     Column("description", "description"),
 ]
-_ONE = click.argument("workflow", required=False, envvar="LADING_WORKFLOW")
+_ONE = click.argument("workflow", required=False, envvar="LADING_WORKFLOW", callback=given_workflow)
 
 
 @click.group(
@@ -65,8 +73,16 @@ def workflows() -> None:
 @click.option("--user", help="Only workflows of that user.")
 @click.option("--name", help="Only workflows of that name.")
 @click.option(
-    "--archived/--all", "archived", default=None, help="Only archived ones; or all. [default: not archived]"
+    "-A/-i",
+    "--archived/--all",
+    "--only-archived/--include-archived",
+    "archived",
+    default=None,
+    help="Only archived ones; or all. [default: not archived]",
 )
+@click.option("-a", "--all-users", is_flag=True, hidden=True, help="As without it: workflows of all users.")
+@filter_option
+@sorting
 @limit_option
 @output_option
 @printing
@@ -77,17 +93,26 @@ def list_workflows(
     user: str | None,
     name: str | None,
     archived: bool | None,
+    all_users: bool,
+    filters: tuple[tuple[str, QueryValue], ...],
+    sort_by: str | None,
+    reverse_sort: bool,
     limit: int | None,
     folder: Path | None,
     style: str | None,
     quiet: bool,
 ) -> None:
     """List workflows with their state."""
-    filters: dict[str, Any] = {"user": user, "name": name}
+    if all_users and user:
+        raise BadInput("Give either --user or --all-users.")
+    query: dict[str, QueryValue] = {
+        **dict(filters), "sort_by": sort_by, "reverse_sort": reverse_sort or None,
+    }  # fmt: skip
+    query |= {field: value for field, value in (("user", user), ("name", name)) if value is not None}
     if archived is not False:
-        filters["is_archived"] = bool(archived)
+        query["is_archived"] = bool(archived)
     with session.reader(folder) as client:
-        found = client.list_workflows(limit=limit, **filters)
+        found = client.list_workflows(limit=limit, **query)
         rows = (item if quiet else _with_state(client, item) for item in found)
         session.output(style, quiet=quiet).rows("workflows", _COLUMNS, rows)
 
@@ -148,10 +173,15 @@ def status(
 @workflows.command()
 @_ONE
 @click.option(
-    "--ignore-missing-data", is_flag=True, help="Start although input files or user data are missing."
+    "-i", "--ignore-missing-data", is_flag=True, help="Start although input files or user data are missing."
 )
 @click.option(
-    "-a", "--auto-tune", is_flag=True, help="Run one job of each kind, to measure it; the others wait."
+    "-a",
+    "--auto-tune",
+    "--auto-tune-resource-requirements",
+    "auto_tune",
+    is_flag=True,
+    help="Run one job of each kind, to measure it; the others wait.",
 )
 @output_option
 @printing
@@ -195,8 +225,9 @@ def cancel(
 
 
 @workflows.command()
-@click.argument("workflow", nargs=-1, required=True)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.argument("workflow", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of your own, archived ones too.")
+@yes_option
 @output_option
 @printing
 @click.pass_obj
@@ -204,14 +235,19 @@ def delete(
     session: Session,
     *,
     workflow: tuple[str, ...],
+    everything: bool,
     yes: bool,
     folder: Path | None,
     style: str | None,
     quiet: bool,
 ) -> None:
     """Delete workflows with all their jobs and results; files stay."""
+    if bool(workflow) == everything:
+        raise BadInput("Give either the keys of the workflows to delete, or --all.")
     with session.client(folder) as client:
-        for key in workflow:
+        for key in (
+            _own_workflows(client, session.settings.values.user or user_name()) if everything else workflow
+        ):
             name = client.get_workflow(key).get("name") or "unnamed"
             question = f"Delete workflow {key} ({name}) with all its jobs and results?"
             if not yes and not click.confirm(question, err=True):
@@ -219,6 +255,14 @@ def delete(
                 continue
             client.delete_workflow(key)
             session.output(style, quiet=quiet).done(f"Workflow {key} is deleted.", {"_key": key})
+
+
+def _own_workflows(client: Lading, user: str) -> list[str]:
+    # Listed before the first is deleted: pages would move.
+    found = [
+        item for archived in (False, True) for item in client.list_workflows(user=user, is_archived=archived)
+    ]
+    return [str(item["_key"]) for item in found]
 
 
 async def _start(target: Target, workflow: str, *, ignore_missing_data: bool, auto_tune: bool) -> int:
@@ -250,6 +294,7 @@ for _command in (
 ):  # fmt: skip
     workflows.add_command(_command)
 workflows.add_command(hidden(status), "show-status")
+workflows.add_command(deleting_everything(delete), "delete-all")
 # torc's names, for hands and scripts that know them.
 for _name, _command in {
     "create-from-json-file": create_from_file,

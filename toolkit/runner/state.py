@@ -103,7 +103,7 @@ class RunnerState:
     _script_due: int | None = None
     """The run whose completion script nobody has claimed yet, as the last answer says."""
     _script_asked: int | None = None
-    """The run whose script we have tried to claim."""
+    """The run whose script we have tried to claim since it was offered."""
     _script_runs: bool = False
     _conversation: Conversation = field(default_factory=Conversation)
     _look_ahead: lookahead.LookAhead = field(default_factory=lookahead.LookAhead)
@@ -216,6 +216,9 @@ class RunnerState:
         self.num_ready = response.num_ready
         self.is_over = response.is_complete or response.is_canceled
         self._script_due = response.run_id if response.has_completion_script else None
+        if self._script_due is None:
+            # Somebody has it. If that node dies the script is offered again, and then we ask again.
+            self._script_asked = None
         for name in sent.started:
             if attempt := self.holdings.attempts.get(name):
                 attempt.start_reported = True
@@ -444,7 +447,7 @@ class RunnerState:
         self._note(f"Leaving: {self._leave_reason}.")
 
     def _is_completing(self) -> bool:
-        """Tell whether the workflow's completion script keeps us here; ask for it once per run."""
+        """Tell whether the workflow's completion script keeps us here; ask once each time it is offered."""
         if self.mode is Mode.STOPPING:
             return False
         if self._script_due is not None and self._script_due != self._script_asked and not self._script_runs:

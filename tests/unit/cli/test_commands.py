@@ -271,6 +271,35 @@ def test_delete_asks(lading: Invoke, workflow: ScriptedServer) -> None:
     assert lading("workflows", "delete", "7", "--yes").stdout == "Workflow 7 is deleted.\n"
 
 
+def test_delete_all_deletes_what_is_ones_own(lading: Invoke, workflow: ScriptedServer) -> None:
+    mine = [
+        {"_key": "7", "name": "night", "user": "ana", "is_archived": False},
+        {"_key": "8", "name": "old", "user": "ana", "is_archived": True},
+        {"_key": "9", "name": "other", "user": "bo", "is_archived": False},
+    ]
+    workflow.on("GET", "/workflows", filtered(mine))
+    for document in mine:
+        workflow.on("GET", f"/workflows/{document['_key']}", Answer(document))
+        workflow.on("DELETE", f"/workflows/{document['_key']}", Answer(document))
+    assert lading("workflows", "delete").exit_code == 2
+    assert lading("workflows", "delete", "7", "--all").exit_code == 2
+    assert not workflow.calls("DELETE", "/workflows/7")
+    result = lading("--user", "ana", "--no-prompts", "workflows", "delete-all")
+    assert result.stdout == "Workflow 7 is deleted.\nWorkflow 8 is deleted.\n"
+    assert not workflow.calls("DELETE", "/workflows/9")
+
+
+def test_options_before_the_command_count_for_it(
+    lading: Invoke, workflow: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LADING_WORKFLOW", "5")
+    shown = lading("-k", "7", "-F", "json", "jobs", "list", "-f", "name=good", "-l", "1")
+    assert [job["_key"] for job in json.loads(shown.stdout)["jobs"]] == ["11"]
+    nearer = lading("-k", "6", "-F", "text", "jobs", "list", "-w", "7", "--format", "csv")
+    assert nearer.stdout.startswith("key,name,status")
+    assert json.loads(lading("-k", "7", "workflows", "show", "--format", "json").stdout)["_key"] == "7"
+
+
 def test_start_looks_at_the_files(lading: Invoke, workflow: ScriptedServer) -> None:
     Path("here.txt").touch()
     files = [

@@ -80,3 +80,18 @@ def test_each_running_job_has_groups_of_its_own() -> None:
     driver.end("c")
     driver.run(job("wide", num_cpus=2))
     assert sorted(driver.all(LaunchJobs)[-1].assignments[0].cpus) == [0, 1, 2, 3]
+
+
+def test_a_node_that_stays_asks_again_when_the_script_is_offered_again() -> None:
+    driver = completed(ignore_completion=True)
+    driver.feed(CompletionScriptOver())
+    # Another node has it, and dies.
+    driver.answer(is_complete=True)
+    assert len(driver.all(RunCompletionScript)) == 1
+    driver.feed(Tick(), after=30.0)
+    driver.answer(is_complete=True, has_completion_script=True)
+    assert len(driver.all(RunCompletionScript)) == 2
+    driver.feed(CompletionScriptOver())
+    driver.feed(Tick(), after=30.0)
+    driver.answer(is_complete=True, has_completion_script=True)
+    assert len(driver.all(RunCompletionScript)) == 2, "still the same offer"
