@@ -92,7 +92,7 @@ def choose(
     wanted = candidates if jobs is None else min(candidates, jobs)
     chosen: list[Any] = []
     for group in groups_in_order(fitting, method):
-        if candidates <= 0 or len(chosen) >= wanted or offer.num_cpus <= 0 or offer.memory_bytes <= 0:
+        if candidates <= 0 or len(chosen) >= wanted or offer.is_used_up:
             break
         if len(group) == 1:
             [request] = group
@@ -122,7 +122,7 @@ def _choose_from_tied(group: list[RequestClass], offer: Offer, candidates: int, 
         picked, offer = pick(page, offer, wanted - len(taken))
         taken += picked
         passed += len(page)
-        if not page or offer.num_cpus <= 0 or offer.memory_bytes <= 0:
+        if not page or offer.is_used_up:
             break
         after = page[-1].id
     rows = (yield Statement(_JOBS, {"ids": [candidate.id for candidate in taken]})) if taken else []

@@ -19,7 +19,7 @@ from lading.api.services.workflows import lock_workflow_id
 from lading.api.storage.keys import take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.clock import iso_utc
-from lading.toolkit.domain.packing import Offer, parse_sort_method
+from lading.toolkit.domain.packing import Offer, Whole, parse_sort_method
 from lading.toolkit.domain.states import (
     ACTIVE,
     WORKFLOW_COMPLETE,
@@ -248,6 +248,7 @@ def _hand_over(
             node["scheduler_config_id"],
             free.job_num_cpus,
             free.job_memory_bytes,
+            Whole(node["num_cpus"], node["memory_bytes"], node["num_gpus"], free.other_nodes),
         )
         method = parse_sort_method(
             orjson.loads(ledger.workflow["config"]).get("prepare_jobs_sort_method", "gpus_runtime_memory")

@@ -60,7 +60,7 @@ def _verify_workflow(workflow: Any) -> Steps:
         *_blockers(jobs, edges),
         *_attempts(jobs, attempts),
         *_results(jobs, results),
-        *_resources(nodes, attempts),
+        *_resources(nodes, jobs, attempts),
         *_events(workflow, events, attempts),
     ]
 
@@ -145,12 +145,18 @@ def _results(jobs: Any, results: Any) -> Iterator[str]:
             yield f"job {key_of(job)} is {job['status']} and has no result"
 
 
-def _resources(nodes: Any, attempts: Any) -> Iterator[str]:
+def _resources(nodes: Any, jobs: Any, attempts: Any) -> Iterator[str]:
     # Foreign clients' nodes say what they have only as a document, and pack by themselves.
     shapes = {node["id"]: node for node in nodes if node["registration_id"] is not None}
     moments = defaultdict(list)
+    # A job of several nodes has them whole; how many the allocation has is in the node's document.
+    wide = {job["id"] for job in jobs if job["num_nodes"] > 1}
     for attempt in attempts:
-        if attempt["compute_node_id"] not in shapes or attempt["started_ms"] is None:
+        if (
+            attempt["compute_node_id"] not in shapes
+            or attempt["started_ms"] is None
+            or attempt["job_id"] in wide
+        ):
             continue
         begin = attempt["started_ms"] + CLOCK_TOLERANCE_MS
         end = (attempt["ended_ms"] or 2**62) - CLOCK_TOLERANCE_MS

@@ -15,6 +15,7 @@ from lading.toolkit.domain.packing import (
     Offer,
     RequestClass,
     SortMethod,
+    Whole,
     groups_in_order,
     parse_sort_method,
     pick,
@@ -114,3 +115,20 @@ def test_an_unknown_sort_method_names_the_known_ones() -> None:
     assert parse_sort_method("none") is SortMethod.NONE
     with pytest.raises(BadInput, match="'fifo'.*gpus_runtime_memory, gpus_memory_runtime, none"):
         parse_sort_method("fifo")
+
+
+def test_jobs_of_several_nodes_take_them_whole():
+    offer = Offer(4, 8, 0, whole=Whole(num_cpus=4, memory_bytes=8, num_gpus=0, others=3))
+    pair = request(num_nodes=2, num_cpus=4, memory_bytes=8, count=5)
+    assert (refusals(pair, offer), offer.fitting(pair)) == ([], 2)
+    left = offer.without(pair, 1)
+    assert (left.num_cpus, left.whole_nodes, left.fitting(request(count=9))) == (4, 2, 4)
+    full = left.without(pair, 1)
+    assert (full.num_cpus, full.whole_nodes, full.is_used_up) == (0, 0, True)
+
+    busy = offer.without(request(), 1)
+    assert (busy.whole_nodes, busy.fitting(pair)) == (3, 1), "our own node is not whole any more"
+    assert refusals(request(num_nodes=4), busy) == ["asks for 4 whole nodes, 3 of the allocation are free"]
+    assert refusals(request(num_nodes=2, num_cpus=5), busy) == ["asks for 5 CPUs, 4 are free"]
+    none_here = offer.without(request(num_cpus=4), 1)
+    assert (none_here.is_used_up, none_here.fitting(pair)) == (False, 1)

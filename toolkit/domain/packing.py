@@ -44,6 +44,16 @@ class RequestClass:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """What a node has when nothing runs on it, and how many further ones of its allocation are so."""
+
+    num_cpus: int
+    memory_bytes: int
+    num_gpus: int
+    others: int
+
+
+@dataclass(frozen=True, slots=True)
 class Offer:
     """What a node has left. Nodes and time limit a job but are not used up by it."""
 
@@ -57,9 +67,28 @@ class Offer:
     """The most that one job may ask for, where more is offered than the node has: a runner of very
     short jobs claims some ahead and runs them one after the other. None: `num_cpus`."""
     job_memory_bytes: int | None = None
+    whole: Whole | None = None
+    """Set by our own runners: a job of several nodes takes them whole. None: torc's rule, by which
+    `num_nodes` only limits."""
+
+    @property
+    def is_used_up(self) -> bool:
+        others = 0 if self.whole is None else self.whole.others
+        return (self.num_cpus <= 0 or self.memory_bytes <= 0) and others < 2
+
+    @property
+    def whole_nodes(self) -> int:
+        """Return how many nodes nothing runs on; with torc's rule, how many there are."""
+        if self.whole is None:
+            return self.num_nodes
+        left = (self.num_cpus, self.memory_bytes, self.num_gpus)
+        is_idle = left == (self.whole.num_cpus, self.whole.memory_bytes, self.whole.num_gpus)
+        return self.whole.others + is_idle
 
     def fitting(self, request: RequestClass) -> int:
         """Return how many jobs of a class fit into what is left."""
+        if request.num_nodes > 1 and self.whole is not None:
+            return self.whole_nodes // request.num_nodes
         bounds = [self.num_cpus // request.num_cpus] if request.num_cpus > 0 else []
         if request.memory_bytes > 0:
             bounds.append(self.memory_bytes // request.memory_bytes)
@@ -69,6 +98,13 @@ class Offer:
 
     def without(self, request: RequestClass, number: int) -> Offer:
         """Return what is left after that many jobs of a class."""
+        if request.num_nodes > 1 and self.whole is not None and number > 0:
+            others = self.whole.others - number * request.num_nodes
+            if others >= 0:
+                return replace(self, whole=replace(self.whole, others=others))
+            # The runner's own node comes last, for single-node jobs can have no other.
+            whole = replace(self.whole, others=0)
+            return replace(self, num_cpus=0, memory_bytes=0, num_gpus=0, whole=whole)
         return replace(
             self,
             num_cpus=self.num_cpus - number * request.num_cpus,
@@ -79,6 +115,19 @@ class Offer:
 
 def refusals(request: RequestClass, offer: Offer) -> list[str]:
     """Say, as sentences, why a node with that offer may not run jobs of a class; none if it may."""
+    if request.num_nodes > 1 and (whole := offer.whole) is not None:
+        nodes = offer.whole_nodes
+        if request.num_nodes > nodes:
+            return [f"asks for {request.num_nodes} whole nodes, {nodes} of the allocation are free"]
+        entire = replace(
+            offer,
+            num_cpus=whole.num_cpus,
+            memory_bytes=whole.memory_bytes,
+            num_gpus=whole.num_gpus,
+            num_nodes=nodes,
+            whole=None,
+        )
+        return refusals(request, entire)
     reasons = []
     cpus = offer.num_cpus if offer.job_num_cpus is None else min(offer.num_cpus, offer.job_num_cpus)
     memory = offer.memory_bytes
@@ -135,7 +184,7 @@ def pick(candidates: Sequence[Candidate], offer: Offer, limit: int) -> tuple[lis
     """Walk candidates once: take what still fits, pass over what does not, stop when nothing can."""
     taken: list[Candidate] = []
     for candidate in candidates:
-        if len(taken) >= limit or offer.num_cpus <= 0 or offer.memory_bytes <= 0:
+        if len(taken) >= limit or offer.is_used_up:
             break
         if offer.fitting(candidate.request) > 0:
             taken.append(candidate)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lading.toolkit.runner.events import Assignment
+from lading.toolkit.runner.hosts import step_environment
 from lading.toolkit.runner.messages import Launch
 from lading.toolkit.wire.extensions import ClaimedJob
 
@@ -27,6 +28,14 @@ class Place:
     assigns_gpus: bool = False
     """False on a node without GPUs: the variable is left as it is."""
     server_file: str | None = None
+    num_cpus: int = 1
+    """Of the node."""
+    hosts: tuple[str, ...] = ()
+    """The nodes that its runner hands out, its own first; none outside of Slurm."""
+    allocation: tuple[str, ...] = ()
+    """All nodes of the Slurm allocation."""
+    name: str = ""
+    """Of the node, in file names."""
 
     @property
     def stdio_directory(self) -> Path:
@@ -77,10 +86,34 @@ def _environment(assignment: Assignment, place: Place) -> dict[str, str]:
     if place.server_file is not None:
         # Where a program of the job's owner finds the server; a path, and its content is the owner's.
         environment["LADING_SERVER_FILE"] = place.server_file
-    if place.assigns_gpus:
+    environment |= _steps(assignment, place)
+    # A job of several nodes has all GPUs of each.
+    if place.assigns_gpus and not assignment.hosts:
         # Empty for a job that asked for none: it must not disturb those that did.
         environment[place.gpu_variable] = ",".join(assignment.gpus)
     return environment | job.env
+
+
+def _steps(assignment: Assignment, place: Place) -> dict[str, str]:
+    """Return what srun and mpirun of a job in a Slurm allocation go by."""
+    if not place.hosts:
+        return {}
+    hosts = assignment.hosts or place.hosts[:1]
+    path = hostfile_of(assignment, place)
+    slots = place.num_cpus if assignment.hosts else max(1, assignment.job.num_cpus)
+    is_part = set(hosts) != set(place.allocation)
+    return {
+        **step_environment(hosts, slots, path if is_part else None),
+        "LADING_HOSTFILE": str(path),
+    }
+
+
+def hostfile_of(assignment: Assignment, place: Place) -> Path:
+    """Return where a job finds its nodes; jobs of one node share the file of their runner."""
+    job = assignment.job
+    if not assignment.hosts:
+        return place.stdio_directory / f"node_{place.name}.hosts"
+    return place.stdio_directory / f"{job.job_key}_{job.run_id}_{job.number}.hosts"
 
 
 def _streams(job: ClaimedJob, place: Place) -> tuple[str | None, str | None]:

@@ -109,6 +109,8 @@ class Assignment:
     gpus: tuple[str, ...]
     cpus: tuple[int, ...] = ()
     """The CPUs it is bound to; none: it may use any."""
+    hosts: tuple[str, ...] = ()
+    """The nodes that it has for itself; none for a job of one node."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from lading.toolkit.runner import processes
 from lading.toolkit.runner.alarm import BoottimeAlarm, become_subreaper
 from lading.toolkit.runner.completion import ended_fields, infrastructure_stop
 from lading.toolkit.runner.doubts import Doubts
+from lading.toolkit.runner.hosts import is_of_the_step
 from lading.toolkit.runner.journal import Journal
 from lading.toolkit.runner.messages import Launch, RawEnd, Session, Stop
 from lading.toolkit.runner.nursery import Nursery
@@ -121,7 +122,11 @@ class Guardian:
         self._journal.info(f"Guardian {os.getpid()} started runner {self._runner}.")
 
     def _job_environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not is_secret(name)}
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not is_secret(name) and not is_of_the_step(name)
+        }
         for name in processes.MARKS:
             environment.pop(name, None)
         # Last, so that it hides nothing: `lading` of this installation is found where no other is.

@@ -33,12 +33,15 @@ class Capacity:
     max_jobs: int | None = None
     cpu_groups: tuple[tuple[int, ...], ...] = ()
     """Groups of CPUs that jobs are bound to; `num_cpus` counts the groups then. None: no binding."""
+    hosts: tuple[str, ...] = ()
+    """The nodes of the allocation that this runner hands out, its own first; none outside of Slurm."""
 
     def can_ever_run(self, job: ClaimedJob) -> bool:
         return (
             job.num_cpus <= self.num_cpus
             and job.memory_bytes <= self.memory_bytes
             and job.num_gpus <= len(self.gpus)
+            and job.num_nodes <= max(1, len(self.hosts))
         )
 
 
@@ -50,6 +53,11 @@ class Attempt:
     """None for one that we were told to kill and never had."""
     gpus: tuple[str, ...] = ()
     cpu_groups: tuple[tuple[int, ...], ...] = ()
+    num_cpus: int = 0
+    """What it occupies of the runner's own node."""
+    memory_bytes: int = 0
+    hosts: tuple[str, ...] = ()
+    """The nodes that are its own while it runs; none for a job of one node."""
     pid: int | None = None
     started_at: float | None = None
     start_reported: bool = False
@@ -89,12 +97,15 @@ class Holdings:
     free_memory: int = 0
     free_gpus: list[str] = field(default_factory=list)
     free_groups: list[tuple[int, ...]] = field(default_factory=list)
+    free_hosts: list[str] = field(default_factory=list)
+    """Nodes beside our own that no job of several nodes has."""
 
     def __post_init__(self) -> None:
         self.free_cpus = self.capacity.num_cpus
         self.free_memory = self.capacity.memory_bytes
         self.free_gpus = list(self.capacity.gpus)
         self.free_groups = list(self.capacity.cpu_groups)
+        self.free_hosts = list(self.capacity.hosts[1:])
 
     def __contains__(self, attempt: str) -> bool:
         """Tell whether an attempt is held, or was held not long ago."""
@@ -120,12 +131,10 @@ class Holdings:
                 # In order, or a wide job would wait for ever behind narrow ones.
                 return
             self.queue.popleft()
-            self.free_cpus -= job.num_cpus
-            self.free_memory -= job.memory_bytes
-            attempt.gpus = tuple(self.free_gpus[: job.num_gpus])
-            del self.free_gpus[: job.num_gpus]
-            attempt.cpu_groups = tuple(self.free_groups[: job.num_cpus])
-            del self.free_groups[: job.num_cpus]
+            if job.num_nodes > 1:
+                self._occupy_nodes(attempt, job.num_nodes)
+            else:
+                self._occupy(attempt, job.num_cpus, job.memory_bytes, job.num_gpus)
             attempt.phase = Phase.LAUNCHED
             self.launched[attempt.id] = attempt
             yield attempt
@@ -166,8 +175,41 @@ class Holdings:
     def queued_gpus(self) -> int:
         return sum(attempt.job.num_gpus for attempt in self.queue if attempt.job)
 
+    def has_queued_wide_job(self) -> bool:
+        return any(attempt.job.num_nodes > 1 for attempt in self.queue if attempt.job)
+
+    def _occupy(self, attempt: Attempt, num_cpus: int, memory_bytes: int, num_gpus: int) -> None:
+        attempt.num_cpus, attempt.memory_bytes = num_cpus, memory_bytes
+        self.free_cpus -= num_cpus
+        self.free_memory -= memory_bytes
+        attempt.gpus = tuple(self.free_gpus[:num_gpus])
+        del self.free_gpus[:num_gpus]
+        attempt.cpu_groups = tuple(self.free_groups[:num_cpus])
+        del self.free_groups[:num_cpus]
+
+    def _occupy_nodes(self, attempt: Attempt, number: int) -> None:
+        """Take other nodes first: jobs of one node can run on ours alone."""
+        others = self.free_hosts[:number]
+        del self.free_hosts[:number]
+        if len(others) < number:
+            others.insert(0, self.capacity.hosts[0])
+            self._occupy(attempt, self.free_cpus, self.free_memory, len(self.free_gpus))
+        attempt.hosts = tuple(others)
+
+    @property
+    def _own_node_is_idle(self) -> bool:
+        whole = self.capacity
+        return (self.free_cpus, self.free_memory, len(self.free_gpus)) == (
+            whole.num_cpus,
+            whole.memory_bytes,
+            len(whole.gpus),
+        )
+
     def _fits(self, job: ClaimedJob) -> bool:
         limit = self.capacity.max_jobs
+        if job.num_nodes > 1:
+            nodes = len(self.free_hosts) + self._own_node_is_idle
+            return job.num_nodes <= nodes and (limit is None or len(self.launched) < limit)
         return (
             job.num_cpus <= self.free_cpus
             and job.memory_bytes <= self.free_memory
@@ -178,8 +220,9 @@ class Holdings:
     def _leave_phase(self, attempt: Attempt) -> None:
         if attempt.phase is Phase.LAUNCHED and attempt.job is not None:
             del self.launched[attempt.id]
-            self.free_cpus += attempt.job.num_cpus
-            self.free_memory += attempt.job.memory_bytes
+            self.free_cpus += attempt.num_cpus
+            self.free_memory += attempt.memory_bytes
+            self.free_hosts.extend(host for host in attempt.hosts if host != self.capacity.hosts[0])
             self.free_gpus.extend(attempt.gpus)
             self.free_groups.extend(attempt.cpu_groups)
         elif attempt.phase is Phase.QUEUED and attempt.job is not None:

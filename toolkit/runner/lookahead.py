@@ -48,13 +48,18 @@ def ask(
 ) -> Free | None:
     """Return what to ask for; None when there is no room."""
     capacity = holdings.capacity
+    if holdings.has_queued_wide_job():
+        # Which nodes it will have is not settled before it is launched.
+        return None
+    others = len(holdings.free_hosts)
     cpus = holdings.free_cpus - holdings.queued_cpus()
     memory = holdings.free_memory - holdings.queued_memory()
     gpus = len(holdings.free_gpus) - holdings.queued_gpus()
     queued = len(holdings.queue)
     room = None if capacity.max_jobs is None else capacity.max_jobs - len(holdings.launched) - queued
-    has_room = cpus > 0 and memory > 0 and (room is None or room > 0)
-    depth = look_ahead.depth(holdings, num_ready)
+    has_room = ((cpus > 0 and memory > 0) or others > 1) and (room is None or room > 0)
+    # What is held ahead would hide from the server that the own node is idle.
+    depth = 0 if len(capacity.hosts) > 1 else look_ahead.depth(holdings, num_ready)
     # Asked for in one piece when half of it is used up, not one by one.
     if depth and queued <= depth // 2:
         return Free(
@@ -69,9 +74,10 @@ def ask(
     if not has_room:
         return None
     return Free(
-        num_cpus=cpus,
-        memory_bytes=memory,
+        num_cpus=max(0, cpus),
+        memory_bytes=max(0, memory),
         num_gpus=max(0, gpus),
         time_limit_seconds=seconds_left,
         max_jobs=room,
+        other_nodes=others,
     )

@@ -18,8 +18,8 @@ import msgspec
 from lading.toolkit.clock import SystemClock
 from lading.toolkit.errors import Fenced, LadingError
 from lading.toolkit.private_files import boot_id
-from lading.toolkit.runner import events, hardware, options, processes, remains
-from lading.toolkit.runner.assignment import Place, UnusableCommand, launch_of
+from lading.toolkit.runner import events, hardware, hosts, options, processes, remains
+from lading.toolkit.runner.assignment import Place, UnusableCommand, hostfile_of, launch_of
 from lading.toolkit.runner.channel import GuardianChannel
 from lading.toolkit.runner.completion import ended_fields
 from lading.toolkit.runner.connection import Connection
@@ -75,8 +75,15 @@ class Runner:
             gpu_variable=node.gpu_variable,
             assigns_gpus=bool(node.gpus),
             server_file=node_file.server_file,
+            num_cpus=node.num_cpus,
+            hosts=hosts.hosts_of(os.environ),
+            allocation=hosts.allocation_of(os.environ),
+            name=response.compute_node,
         )
         self._place.stdio_directory.mkdir(parents=True, exist_ok=True)
+        if self._place.hosts:
+            shared = self._place.stdio_directory / f"node_{response.compute_node}.hosts"
+            hosts.write_hostfile(shared, self._place.hosts[:1], node.num_cpus)
         name = spool_name(node_file.tag, node_file.allocation, response.compute_node, boot_id())
         spool = Path(self._place.output_directory, SPOOL_FOLDER, name)
         self._spool = Spool(spool)
@@ -89,6 +96,8 @@ class Runner:
         self._sample_seconds = switches.interval_seconds
         self._sampling = False
         self._launches: dict[str, Launch] = {}
+        self._wide: dict[str, events.Assignment] = {}
+        """Jobs of several nodes."""
         self._pids: dict[str, tuple[int, float]] = {}
         self._requests: dict[int, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -99,7 +108,14 @@ class Runner:
         self._encoder = msgspec.json.Encoder()
         self._decoder = msgspec.json.Decoder(SyncResponse)
         self._state = RunnerState.create(
-            Capacity(node.num_cpus, node.memory_bytes, node.gpus, choice.max_parallel_jobs, node.cpu_groups),
+            Capacity(
+                node.num_cpus,
+                node.memory_bytes,
+                node.gpus,
+                choice.max_parallel_jobs,
+                node.cpu_groups,
+                self._place.hosts,
+            ),
             now=registration.sent_at,
             lease_seconds=response.lease_seconds,
             policy=_policy(config),
@@ -173,6 +189,7 @@ class Runner:
                 self._scripts.on_refused(message["attempts"])
                 for attempt in message["attempts"]:
                     self._launches.pop(attempt, None)
+                    self._wide.pop(attempt, None)
                 self.dispatch(events.LaunchesRefused(attempts=tuple(message["attempts"])))
             case "expired":
                 self._journal.error("The lease ended; the guardian has killed all jobs.")
@@ -213,9 +230,23 @@ class Runner:
             if owner is not None:
                 self._measuring.note_end(owner[0], self._monitor.summary(attempt))
             _add_samples(ended, self._monitor.finish(attempt))
+            if (assignment := self._wide.pop(attempt, None)) is not None:
+                task = self._loop.create_task(self._clear(assignment, ended, end["at"]))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                continue
             jobs.append((ended, end["at"]))
         if jobs:
             self.dispatch(events.JobsEnded(jobs=tuple(jobs)))
+
+    async def _clear(self, assignment: events.Assignment, ended: Ended, at: float) -> None:
+        """Report a job of several nodes only when nothing of it runs: its nodes are handed out again then."""
+        failure = await asyncio.to_thread(hosts.clear_steps, assignment.hosts, os.environ["SLURM_JOB_ID"])
+        if failure:
+            self._journal.error(f"Attempt {ended.attempt_id} may have left processes: {failure}.")
+            ended.message = f"{ended.message} It may have left processes: {failure}.".strip()
+        hostfile_of(assignment, self._place).unlink(missing_ok=True)
+        self.dispatch(events.JobsEnded(jobs=((ended, at),)))
 
     def _schedule(self) -> None:
         if self._exit.done():
@@ -265,6 +296,10 @@ class Runner:
         for assignment in instruction.assignments:
             try:
                 launch = launch_of(assignment, self._place)
+                if assignment.hosts:
+                    path = hostfile_of(assignment, self._place)
+                    hosts.write_hostfile(path, assignment.hosts, self._place.num_cpus)
+                    self._wide[launch["id"]] = assignment
             except UnusableCommand as error:
                 # Not at once: the state is still in the middle of handing these out.
                 self._loop.call_soon(self._on_ended, [_unstartable(assignment.job.attempt_id, str(error))])

@@ -18,6 +18,7 @@ from lading.toolkit.errors import Unavailable
 from lading.toolkit.private_files import boot_id
 from lading.toolkit.runner.connection import Connection
 from lading.toolkit.runner.hardware import Node
+from lading.toolkit.runner.hosts import hosts_of
 from lading.toolkit.runner.journal import Journal
 from lading.toolkit.runner.options import Options
 from lading.toolkit.wire.extensions import NodeResources, RegisterRequest, RegisterResponse
@@ -50,6 +51,7 @@ def request_of(node_file: NodeFile, node: Node, options: Options) -> RegisterReq
             num_cpus=node.num_cpus,
             memory_bytes=node.memory_bytes,
             num_gpus=len(node.gpus),
+            num_nodes=max(1, len(hosts_of(os.environ))),
             time_limit_seconds=options.time_limit_seconds,
         ),
         allocation=node_file.allocation,

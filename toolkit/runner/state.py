@@ -352,7 +352,12 @@ class RunnerState:
         if self._distrust or self.mode is not Mode.WORKING:
             return
         assignments = tuple(
-            Assignment(attempt.job, attempt.gpus, tuple(cpu for group in attempt.cpu_groups for cpu in group))
+            Assignment(
+                attempt.job,
+                attempt.gpus,
+                tuple(cpu for group in attempt.cpu_groups for cpu in group),
+                attempt.hosts,
+            )
             for attempt in self.holdings.take_launchable()
             if attempt.job is not None
         )

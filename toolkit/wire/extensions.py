@@ -132,6 +132,9 @@ class Free(Message):
     short jobs claims some ahead and runs them one after the other. None: `num_cpus` is the limit."""
     job_memory_bytes: int | None = None
     """The same for memory."""
+    other_nodes: int = 0
+    """Nodes of the allocation, beside the runner's own, that no job occupies. A job of several nodes
+    takes them whole, and the runner's own only when nothing runs there."""
 
 
 class NodeStatistics(Message):

@@ -1,0 +1,110 @@
+"""Jobs of several nodes, and steps that jobs start themselves, on a real Slurm."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.lib.waiting import until
+from tests.slurm.test_workflows import Host, document
+
+pytestmark = pytest.mark.slurm
+
+
+@pytest.fixture
+def host(on_a, tmp_path):
+    made = Host(on_a, tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+def script(folder: Path, name: str, *lines: str) -> str:
+    path = folder / name
+    path.write_text("#!/bin/bash\n" + "\n".join(lines) + "\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def wide(jobs, **scheduler):
+    made = document(jobs, cpus=None, mem=None, nodes=2, **scheduler)
+    made["resource_requirements"].append(
+        {"name": "pair", "num_cpus": 4, "num_nodes": 2, "memory": "10m", "runtime": "P0DT1M"}
+    )
+    return made
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_wide_and_narrow_jobs_share_an_allocation(host):
+    out = host.folder
+    pair = script(
+        out, "pair",
+        f'echo "$LADING_NUM_NODES $LADING_NODE_LIST" > {out}/told; cp "$LADING_HOSTFILE" {out}/hostfile',
+        f"env | cut -d= -f1 > {out}/names",
+        f"srun bash -c 'echo $SLURMD_NODENAME' > {out}/pair.nodes || exit 1",
+        f"srun -n4 bash -c 'echo $SLURMD_NODENAME' > {out}/four.nodes || exit 1",
+    )  # fmt: skip
+    meet = script(out, "meet", f'srun -n2 {out}/step "$1" "$2" 2> {out}/stderr.$1')
+    # Each step ends only when it has seen the other at work: one after the other would fail.
+    script(
+        out, "step",
+        f"echo $SLURMD_NODENAME >> {out}/meet.$1; touch {out}/is.$1",
+        f"for try in $(seq 300); do [ -e {out}/is.$2 ] && exit 0; sleep 0.1; done; exit 1",
+    )  # fmt: skip
+    key = host.submit(
+        wide([
+            {"name": "left", "command": f"{meet} left right"},
+            {"name": "right", "command": f"{meet} right left"},
+            {"name": "pair", "command": pair, "resource_requirements": "pair"},
+        ])
+    )  # fmt: skip
+    outcome = host.lading("jobs", "wait", "-w", key)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert sorted(lines(out / "pair.nodes")) == ["n1", "n2"]
+    assert sorted(set(lines(out / "four.nodes"))) == ["n1", "n2"]
+    assert lines(out / "told") == ["2 n1,n2"]
+    assert sorted(set(lines(out / "hostfile"))) == ["n1", "n2"]
+    assert len(lines(out / "hostfile")) == 32
+    assert not [
+        name for name in lines(out / "names")
+        if name.startswith(("SLURM_STEP", "PMI", "SBATCH_")) or "TOKEN" in name or name == "LADING_NODE_FILE"
+    ]  # fmt: skip
+    for name in ("left", "right"):
+        assert lines(out / f"meet.{name}") == ["n1", "n1"], "a job of one node keeps to its runner's"
+        assert lines(out / f"stderr.{name}") == [], "no step waited for another"
+    verified = host.lading("db", "verify", "--database", str(out / "lading.db"))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_a_canceled_job_leaves_no_process_on_other_nodes(host):
+    out = host.folder
+    remote = script(
+        out, "remote",
+        "trap '' TERM",
+        f"echo $$ > {out}/$SLURMD_NODENAME.part; mv {out}/$SLURMD_NODENAME.part {out}/$SLURMD_NODENAME.pid",
+        "while :; do sleep 0.5; done",
+    )  # fmt: skip
+    key = host.submit(
+        wide([
+            {"name": "long", "command": f"srun {remote}", "resource_requirements": "pair"},
+            {"name": "after", "command": "true", "resource_requirements": "pair"},
+        ])
+    )  # fmt: skip
+    pids = [out / "n1.pid", out / "n2.pid"]
+    until(lambda: all(path.exists() for path in pids), 60.0, "both tasks run")
+    (job,) = (row for row in host.listed("jobs", "list", "-w", key) if row["name"] == "long")
+    canceled = host.lading("jobs", "cancel", job["_key"], "-w", key)
+    assert canceled.returncode == 0, canceled.stderr
+
+    def gone():
+        return not any(os.path.exists(f"/proc/{path.read_text().strip()}") for path in pids)  # noqa: PTH110
+
+    until(gone, 60.0, "no task lives")
+    host.lading("jobs", "wait", "-w", key)
+    statuses = {row["name"]: row["status"] for row in host.listed("jobs", "list", "-w", key)}
+    assert statuses == {"long": "canceled", "after": "done"}
