@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from lading.api.services import shapes
 from lading.api.services.identity import Principal
 from lading.api.services.initialize import config_id
 from lading.api.services.ledger import Ledger, Steps
@@ -21,7 +22,6 @@ from lading.api.storage.keys import key_filter, key_of, take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.domain import demand
 from lading.toolkit.domain.states import WORKFLOW_COMPLETE, JobStatus
-from lading.toolkit.domain.values import parse_memory
 from lading.toolkit.errors import BadInput, NotFound
 from lading.toolkit.wire.extensions import (
     AllocationRequest,
@@ -59,7 +59,9 @@ def workflows_with_demand(backends: Sequence[str]) -> Work:
     return work
 
 
-def plan_launches(workflow_id: int, backends: Sequence[str], now_ms: int) -> Work:
+def plan_launches(
+    workflow_id: int, backends: Sequence[str], now_ms: int, *, shape_backends: Sequence[str] = ()
+) -> Work:
     """Write the launches that a workflow's ready jobs ask for, and their allocation rows."""
 
     def work(effects: Effects) -> Steps:
@@ -73,6 +75,7 @@ def plan_launches(workflow_id: int, backends: Sequence[str], now_ms: int) -> Wor
             return
         yield from schedule_requested(ledger, write_launches=True)
         yield from ledger.write_jobs()
+        yield from shapes.begin_patience(workflow_id, shape_backends, now_ms)
         work_classes, configs, opened = yield from demand_of(ledger)
         usable = [config for config in configs if config.kind in backends]
         rows = {found["config_id"]: found for found in (yield from _configs(ledger))}
@@ -264,7 +267,7 @@ def demand_of(ledger: Ledger) -> Steps:
         )
         for row in classes
     ]
-    configs = [_view(config) for config in (yield from _configs(ledger))]
+    configs = [_view(config, ledger.now_ms) for config in (yield from _configs(ledger))]
     opened = yield Statement(
         "SELECT scheduler_config_id, count(*) AS total, "
         "sum(CASE WHEN status = 'active' THEN 1 ELSE 0 END) AS active FROM scheduled_compute_node "
@@ -275,16 +278,13 @@ def demand_of(ledger: Ledger) -> Steps:
     return work_classes, configs, counts
 
 
-def _view(config: Mapping[str, Any]) -> demand.ConfigView:
+def _view(config: Mapping[str, Any], now_ms: int) -> demand.ConfigView:
     body = orjson.loads(config["body"])
-    shape = None
-    if config["kind"] == "local" and body.get("num_cpus"):
-        memory = parse_memory(body["memory"]) if body.get("memory") else 2**62
-        shape = demand.Shape(num_cpus=body["num_cpus"], memory_bytes=memory)
     return demand.ConfigView(
         id=config["config_id"],
         kind=config["kind"],
-        shape=shape,
+        shape=shapes.shape_of(config, body),
+        sizing=shapes.sizing_of(config, now_ms),
         max_allocations=body.get("max_allocations"),
         min_allocations=body.get("min_allocations") or 0,
         paused=config["paused_reason"] or "",
