@@ -180,13 +180,19 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
         for workflow_id in await database.read(submissions.workflows_with_demand(request.backends)):
             await database.write(
                 submissions.plan_launches(
-                    workflow_id, request.backends, _now(call), shape_backends=request.shape_backends
+                    workflow_id,
+                    request.backends,
+                    _now(call),
+                    site=request.site,
+                    shape_backends=request.shape_backends,
                 )
             )
         found: tuple[list[Launch], list[OpenAllocation]] = await database.read(
-            submissions.open_work(request.backends, _now(call))
+            submissions.open_work(request.backends, _now(call), site=request.site)
         )
-        wanted: list[ShapeWanted] = await database.read(shapes.wanted(request.shape_backends, _now(call)))
+        wanted: list[ShapeWanted] = await database.read(
+            shapes.wanted(request.shape_backends, _now(call), site=request.site)
+        )
         return *found, wanted
 
     def has_news(found: tuple[list[Launch], list[OpenAllocation], list[ShapeWanted]]) -> bool:

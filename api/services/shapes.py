@@ -9,8 +9,9 @@ import msgspec
 import orjson
 
 from lading.api.services.ledger import Steps
+from lading.api.services.sites import site_of
 from lading.api.storage.statements import Effects, Statement, Work
-from lading.toolkit.domain.demand import Shape, Sizing
+from lading.toolkit.domain.demand import ConfigView, Shape, Sizing
 from lading.toolkit.domain.values import parse_memory
 from lading.toolkit.wire.extensions import ShapeReport, ShapeWanted
 
@@ -20,7 +21,7 @@ _PATIENCE_MS: Final = 15_000
 """The first launch of a config waits so long for its shape, then one allocation goes ahead."""
 
 
-def wanted(backends: Sequence[str], now_ms: int) -> Work:
+def wanted(backends: Sequence[str], now_ms: int, *, site: str = "") -> Work:
     """Return the configs of workflows with ready jobs whose shape is unknown, old or of another revision."""
 
     def work(_effects: Effects) -> Steps:
@@ -39,6 +40,7 @@ def wanted(backends: Sequence[str], now_ms: int) -> Work:
                 config={"name": row["name"], **orjson.loads(row["body"])},
             )
             for row in rows
+            if site_of(row["body"]) == site
         ]
 
     return work
@@ -80,7 +82,7 @@ def begin_patience(workflow_id: int, backends: Sequence[str], now_ms: int) -> St
         )
 
 
-def shape_of(config: Mapping[str, Any], body: Mapping[str, Any]) -> Shape | None:
+def _shape_of(config: Mapping[str, Any], body: Mapping[str, Any]) -> Shape | None:
     """Return what one allocation offers, by the backend's word or, for this host, by the config's."""
     if config["kind"] == "local" and body.get("num_cpus"):
         memory = parse_memory(body["memory"]) if body.get("memory") else 2**62
@@ -90,9 +92,23 @@ def shape_of(config: Mapping[str, Any], body: Mapping[str, Any]) -> Shape | None
     return msgspec.convert(orjson.loads(config["shape"]), Shape)
 
 
-def sizing_of(config: Mapping[str, Any], now_ms: int) -> Sizing:
+def _sizing_of(config: Mapping[str, Any], now_ms: int) -> Sizing:
     """Say whether planning may count with the shape, or with there being none."""
     if config["shape_asked_ms"] is None or config["shape_rev"] == config["rev"]:
         return Sizing.SETTLED
     is_awaited = now_ms - config["shape_asked_ms"] < _PATIENCE_MS
     return Sizing.AWAITED if is_awaited else Sizing.UNKNOWN
+
+
+def view_of(config: Mapping[str, Any], now_ms: int, unserved: str) -> ConfigView:
+    """Return a config as planning sees it."""
+    body = orjson.loads(config["body"])
+    return ConfigView(
+        id=config["config_id"],
+        kind=config["kind"],
+        shape=_shape_of(config, body),
+        sizing=_sizing_of(config, now_ms),
+        max_allocations=body.get("max_allocations"),
+        min_allocations=body.get("min_allocations") or 0,
+        paused=config["paused_reason"] or unserved,
+    )

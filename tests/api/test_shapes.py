@@ -115,3 +115,42 @@ async def test_a_filled_database_of_version_1_is_upgraded(location: str, tmp_pat
         counts = (await server.ok("GET", f"/workflows/{workflow}/progress"))["counts"]
         assert counts["ready"] == len(SPECIFICATION["jobs"])
         assert len((await sync(server))["shapes_wanted"]) == 1
+
+
+async def test_a_config_of_a_site_is_the_business_of_its_submitter_alone(server):
+    nodes = {**SPECIFICATION["schedulers"]["slurm_schedulers"][0], "site": "north"}
+    placed = {**SPECIFICATION, "schedulers": {"slurm_schedulers": [nodes]}}
+    made = await server.ok("POST", "/workflow_specifications", json=placed)
+    await server.ok("POST", f"/workflows/{made['_key']}/start", json={})
+    answer = await sync(server, shape_backends=[])
+    assert (answer["launches"], answer["shapes_wanted"]) == ([], [])
+    reasons = (await server.ok("GET", f"/workflows/{made['_key']}/progress"))["reasons"]
+    assert any("no submitter of site 'north' runs" in reason for reason in reasons)
+    there = {"holder": "other", "site": "north"}
+    (want,) = (await sync(server, **there))["shapes_wanted"]
+    told = {"config_row": want["config_row"], "rev": want["rev"], "shape": SHAPE}
+    answer = await sync(server, shapes=[told], **there)
+    assert [launch["count"] for launch in answer["launches"]] == [3]
+    assert (await sync(server))["launches"] == []
+    reasons = (await server.ok("GET", f"/workflows/{made['_key']}/progress"))["reasons"]
+    assert not any("no submitter" in reason for reason in reasons)
+
+
+async def test_a_node_is_told_how_long_its_config_lets_it_stay_idle(server):
+    nodes = {**SPECIFICATION["schedulers"]["slurm_schedulers"][0], "idle_minutes": 7, "max_allocations": 1}
+    made = await server.ok(
+        "POST",
+        "/workflow_specifications",
+        json={**SPECIFICATION, "schedulers": {"slurm_schedulers": [nodes]}},
+    )
+    await server.ok("POST", f"/workflows/{made['_key']}/start", json={})
+    (launch,) = (await sync(server, shape_backends=[]))["launches"]
+    registered = await server.ok(
+        "POST", f"/workflows/{made['_key']}/compute_nodes/register",
+        json={
+            "registration_id": "one", "session_token": "s" * 32, "hostname": "n1", "pid": 1, "boot_id": "b",
+            "allocation": launch["allocations"][0],
+            "resources": {"num_cpus": 4, "memory_bytes": 2**30},
+        },
+    )  # fmt: skip
+    assert registered["idle_seconds"] == 420.0

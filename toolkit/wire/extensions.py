@@ -71,6 +71,8 @@ class RegisterResponse(Message):
     working_directory: str | None = None
     output_directory: str | None = None
     end_seconds: float | None = None
+    idle_seconds: float | None = None
+    """How long it stays without work, by its config's `idle_minutes`."""
 
 
 # ---- sync of a runner -----------------------------------------------------------------------
