@@ -14,6 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lading.toolkit.domain.demand import Shape
 from lading.toolkit.domain.states import Cause
 from lading.toolkit.errors import BadInput
 
@@ -105,6 +106,15 @@ class Backend(Protocol):
 
     def log_files(self, external_id: str, output_directory: Path) -> Sequence[Path]:
         """Return where the output of an allocation itself is, its standard error second if apart."""
+        ...
+
+
+@runtime_checkable
+class TellsShape(Protocol):
+    """A backend that also knows what an allocation offers, so that planning can count with it."""
+
+    def shape(self, config: Mapping[str, Any]) -> Shape | None:
+        """Return what one allocation of the config offers; None when nobody can know."""
         ...
 
 

@@ -13,6 +13,7 @@ from lading.api.services import (
     nodes,
     progress,
     restart,
+    shapes,
     submission_reports,
     submissions,
     tuning,
@@ -34,6 +35,7 @@ from lading.toolkit.wire.extensions import (
     RegisterResponse,
     RestartRequest,
     RestartResponse,
+    ShapeWanted,
     StartRequest,
     SubmitterSyncRequest,
     SubmitterSyncResponse,
@@ -174,34 +176,50 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
         )
     for launch in request.launches:
         await database.write(submission_reports.report_launch(launch, _now(call)))
+    for shape in request.shapes:
+        await database.write(shapes.store(shape, _now(call)))
     for allocation in request.allocations:
         await database.write(submission_reports.report_allocation(allocation, _now(call)))
 
-    async def look() -> tuple[list[Launch], list[OpenAllocation]]:
+    async def look() -> tuple[list[Launch], list[OpenAllocation], list[ShapeWanted]]:
         for workflow_id in await database.read(submissions.workflows_with_demand(request.backends)):
-            await database.write(submissions.plan_launches(workflow_id, request.backends, _now(call)))
+            await database.write(
+                submissions.plan_launches(
+                    workflow_id,
+                    request.backends,
+                    _now(call),
+                    site=request.site,
+                    shape_backends=request.shape_backends,
+                )
+            )
         found: tuple[list[Launch], list[OpenAllocation]] = await database.read(
-            submissions.open_work(request.backends, _now(call))
+            submissions.open_work(request.backends, _now(call), site=request.site)
         )
-        return found
+        wanted: list[ShapeWanted] = await database.read(
+            shapes.wanted(request.shape_backends, _now(call), site=request.site)
+        )
+        return *found, wanted
 
-    def has_news(found: tuple[list[Launch], list[OpenAllocation]]) -> bool:
-        launches, allocations = found
+    def has_news(found: tuple[list[Launch], list[OpenAllocation], list[ShapeWanted]]) -> bool:
+        launches, allocations, wanted = found
         return bool(
             request.launches
             or request.allocations
+            or request.shapes
+            or any(want.config_row not in request.shapes_asked for want in wanted)
             or any(not launch.not_before_seconds for launch in launches)
             or any(allocation.cancel or allocation.suspect for allocation in allocations)
         )
 
     with wakeups.submitter() as woken:
-        launches, allocations = await look_until_news(wakeups, woken, request.wait, look, has_news)
+        launches, allocations, wanted = await look_until_news(wakeups, woken, request.wait, look, has_news)
     return SubmitterSyncResponse(
         granted=True,
         lease_seconds=submission_reports.LEASE_SECONDS,
         holder=request.holder,
         launches=launches,
         allocations=allocations,
+        shapes_wanted=wanted,
     )
 
 

@@ -91,6 +91,7 @@ def register(
             working_directory=config.get("working_directory"),
             output_directory=config.get("output_directory"),
             end_seconds=end_seconds(end_ms, config, now_ms),
+            idle_seconds=(yield from _idle_seconds(allocation)),
         )
 
     return work
@@ -122,6 +123,18 @@ def _allocation_of(principal: Principal, workflow: Any, request: RegisterRequest
     if allocation["status"] == AllocationState.COMPLETE or allocation["cancel_requested"]:
         raise Fenced(f"allocation {request.allocation} is over: {allocation['reason'] or 'it ended'}")
     return allocation
+
+
+def _idle_seconds(allocation: Any) -> Steps:
+    """Return how long a node of the allocation stays without work; None where its config does not say."""
+    if allocation is None or allocation["launch_id"] is None:
+        return None
+    rows = yield Statement(
+        "SELECT c.body FROM launch l JOIN scheduler_config c ON c.id = l.scheduler_id WHERE l.id = :id",
+        {"id": allocation["launch_id"]},
+    )
+    minutes = orjson.loads(rows[0]["body"]).get("idle_minutes") if rows else None
+    return None if minutes is None else 60.0 * minutes
 
 
 def _fence_rivals(ledger: Ledger, request: RegisterRequest, allocation: Any) -> Steps:

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from lading.api.services import shapes, sites
 from lading.api.services.identity import Principal
 from lading.api.services.initialize import config_id
 from lading.api.services.ledger import Ledger, Steps
@@ -21,7 +22,6 @@ from lading.api.storage.keys import key_of, take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.domain import demand
 from lading.toolkit.domain.states import WORKFLOW_COMPLETE, JobStatus
-from lading.toolkit.domain.values import parse_memory
 from lading.toolkit.errors import BadInput, NotFound
 from lading.toolkit.wire.extensions import (
     AllocationRequest,
@@ -59,7 +59,14 @@ def workflows_with_demand(backends: Sequence[str]) -> Work:
     return work
 
 
-def plan_launches(workflow_id: int, backends: Sequence[str], now_ms: int) -> Work:
+def plan_launches(
+    workflow_id: int,
+    backends: Sequence[str],
+    now_ms: int,
+    *,
+    site: str = "",
+    shape_backends: Sequence[str] = (),
+) -> Work:
     """Write the launches that a workflow's ready jobs ask for, and their allocation rows."""
 
     def work(effects: Effects) -> Steps:
@@ -73,9 +80,10 @@ def plan_launches(workflow_id: int, backends: Sequence[str], now_ms: int) -> Wor
             return
         yield from schedule_requested(ledger, write_launches=True)
         yield from ledger.write_jobs()
+        yield from shapes.begin_patience(workflow_id, shape_backends, now_ms)
         work_classes, configs, opened = yield from demand_of(ledger)
-        usable = [config for config in configs if config.kind in backends]
         rows = {found["config_id"]: found for found in (yield from _configs(ledger))}
+        usable = [c for c in configs if c.kind in backends and sites.site_of(rows[c.id]["body"]) == site]
         for plan in demand.plan(work_classes, usable, opened):
             yield from _write_launch(ledger, rows[plan.config_id], plan.count, {}, automatic=True)
         yield from ledger.flush()
@@ -264,7 +272,11 @@ def demand_of(ledger: Ledger) -> Steps:
         )
         for row in classes
     ]
-    configs = [_view(config) for config in (yield from _configs(ledger))]
+    unserved = yield from sites.unserved(ledger.workflow_id, ledger.now_ms)
+    configs = [
+        shapes.view_of(config, ledger.now_ms, unserved.get(config["id"], ""))
+        for config in (yield from _configs(ledger))
+    ]
     opened = yield Statement(
         "SELECT scheduler_config_id, count(*) AS total, "
         "sum(CASE WHEN status = 'active' THEN 1 ELSE 0 END) AS active FROM scheduled_compute_node "
@@ -275,27 +287,11 @@ def demand_of(ledger: Ledger) -> Steps:
     return work_classes, configs, counts
 
 
-def _view(config: Mapping[str, Any]) -> demand.ConfigView:
-    body = orjson.loads(config["body"])
-    shape = None
-    if config["kind"] == "local" and body.get("num_cpus"):
-        memory = parse_memory(body["memory"]) if body.get("memory") else 2**62
-        shape = demand.Shape(num_cpus=body["num_cpus"], memory_bytes=memory)
-    return demand.ConfigView(
-        id=config["config_id"],
-        kind=config["kind"],
-        shape=shape,
-        max_allocations=body.get("max_allocations"),
-        min_allocations=body.get("min_allocations") or 0,
-        paused=config["paused_reason"] or "",
-    )
-
-
 # ---- what the submitter is told -------------------------------------------------------------
 
 
-def open_work(backends: Sequence[str], now_ms: int) -> Work:
-    """Return every launch that is not finished and every allocation that is open, of those backends."""
+def open_work(backends: Sequence[str], now_ms: int, *, site: str = "") -> Work:
+    """Return every launch that is not finished and every allocation that is open, of backends at a site."""
 
     def work(_effects: Effects) -> Steps:
         rows = yield Statement(
@@ -305,6 +301,7 @@ def open_work(backends: Sequence[str], now_ms: int) -> Work:
             "WHERE l.backend IN_LIST(:backends) AND l.state IN ('stored', 'submitting') ORDER BY l.id",
             {"backends": list(backends)},
         )
+        rows = [row for row in rows if sites.site_of(row["body"]) == site]
         members = yield Statement(
             "SELECT id, key, launch_id FROM scheduled_compute_node WHERE launch_id IN_LIST(:ids) "
             "ORDER BY launch_id, row_index",
@@ -314,7 +311,7 @@ def open_work(backends: Sequence[str], now_ms: int) -> Work:
         for member in members:
             keys.setdefault(member["launch_id"], []).append(key_of(member))
         launches = [_launch(row, keys.get(row["id"], []), now_ms) for row in rows]
-        return launches, (yield from _open_allocations(backends))
+        return launches, (yield from _open_allocations(backends, site))
 
     return work
 
@@ -337,7 +334,7 @@ def _launch(row: Any, allocations: list[str], now_ms: int) -> Launch:
     )
 
 
-def _open_allocations(backends: Sequence[str]) -> Steps:
+def _open_allocations(backends: Sequence[str], site: str) -> Steps:
     rows = yield Statement(
         "SELECT a.*, l.tag, l.backend, w.key AS workflow_text_key, c.body, c.name AS config_name, "
         "(SELECT count(*) FROM compute_node n WHERE n.allocation_id = a.id "
@@ -360,4 +357,5 @@ def _open_allocations(backends: Sequence[str]) -> Steps:
             suspect=row["suspects"] > 0,
         )
         for row in rows
+        if sites.site_of(row["body"]) == site
     ]

@@ -128,6 +128,10 @@ class SchedulerConfig(DocumentRow):
     name = TextField(null=True)
     body = TextField()
     paused_reason = TextField(null=True)
+    shape = TextField(null=True)
+    shape_rev = BigIntField(null=True)
+    shape_ms = BigIntField(null=True)
+    shape_asked_ms = BigIntField(null=True)
 
     class Meta:
         table = "scheduler_config"

@@ -18,13 +18,15 @@ from typing import Any, Final, NamedTuple
 
 from lading.schedulers.slurm.admission import admit
 from lading.schedulers.slurm.listing import Job
+from lading.schedulers.slurm.node_shapes import shape_of_config
 from lading.schedulers.slurm.programs import ask, call
 from lading.schedulers.slurm.queue import PACE_SECONDS, Queue
 from lading.schedulers.slurm.records import CallFile
 from lading.schedulers.slurm.refusals import error_of, is_ambiguous
-from lading.schedulers.slurm.script import Script, scripts_of
+from lading.schedulers.slurm.script import Script, scripts_of, walltime_seconds
 from lading.schedulers.slurm.states import is_waiting, observation_of, vanished
 from lading.toolkit.backends import Allocation, Availability, LaunchRequest, Observation, ObservedState
+from lading.toolkit.domain.demand import Shape
 from lading.toolkit.errors import BackendError, PermanentError, TransientError
 from lading.toolkit.settings import load_settings
 
@@ -93,6 +95,20 @@ class SlurmBackend:
         accounting = "with accounting" if site.has_accounting else "without accounting"
         return Availability(
             available=True, reason=f"Slurm {site.version}, cluster {site.cluster}, {accounting}"
+        )
+
+    def shape(self, config: Mapping[str, Any]) -> Shape | None:
+        """Return what one allocation offers; of a partition with several sizes of node, the smallest."""
+        if config.get("extra") and not (config.get("cpus") or config.get("ntasks_per_node")):
+            # Its free text may ask for any size.
+            return None
+        node = shape_of_config(config)
+        return Shape(
+            node.num_cpus,
+            node.memory_bytes,
+            node.num_gpus,
+            num_nodes=int(config.get("nodes") or 1),
+            time_limit_seconds=walltime_seconds(config),
         )
 
     # ---- submit and find ----

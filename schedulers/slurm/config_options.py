@@ -27,7 +27,7 @@ _FIELDS: Final[tuple[tuple[str, click.ParamType[Any] | None, str], ...]] = (
     ("--reservation", None, "Reservation to run in."),
     ("--extra", None, "Further options of sbatch as one text."),
     ("--site", None, "Name of the submitter's site."),
-    ("--min-allocations", click.IntRange(min=0), "Kept open while jobs are unfinished."),
+    ("--min-allocations", click.IntRange(min=0), "Asked for as soon as one job is ready."),
     ("--max-allocations", click.IntRange(min=0), "The most that come by themselves."),
     ("--max-parallel-jobs", _COUNT, "The most jobs that one runner runs at once."),
     ("--idle-minutes", click.IntRange(min=0), "How long a runner without work stays."),

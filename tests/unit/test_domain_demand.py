@@ -12,6 +12,7 @@ from lading.toolkit.domain.demand import (
     LaunchPlan,
     OpenCount,
     Shape,
+    Sizing,
     WorkClass,
     explain,
     per_allocation,
@@ -179,6 +180,24 @@ def test_reasons() -> None:
     limited = Shape(4, 16 * GIB, time_limit_seconds=60)
     assert "lasts P0DT0H1M0S" in explain([WorkClass(1, runtime_seconds=61)], [config(shape=limited)], {})[0]
     assert "max_allocations 0" in explain([work], [config(maximum=0)], {})[0]
+
+
+def test_nothing_is_launched_while_the_size_of_allocations_is_asked() -> None:
+    awaited = config(shape=None, sizing=Sizing.AWAITED)
+    assert plan([WorkClass(8)], [awaited], {}) == []
+    assert explain([WorkClass(8)], [awaited], {}) == [
+        f"8 jobs are ready; the batch system is asked what an allocation of {LOCAL} offers."
+    ]
+
+
+@given(st.integers(1, 50), st.integers(0, 5), st.integers(0, 5), st.integers(0, 5))
+def test_an_unknown_size_brings_one_allocation_or_the_minimum(
+    jobs: int, minimum: int, maximum: int, already: int
+) -> None:
+    unknown = config(maximum=maximum, shape=None, min_allocations=minimum, sizing=Sizing.UNKNOWN)
+    plans = plan([WorkClass(jobs)], [unknown], {LOCAL: OpenCount(already)})
+    expected = max(0, min(max(1, minimum), maximum) - already)
+    assert sum(launch.count for launch in plans) == expected
 
 
 def test_equal_reasons_are_told_once() -> None:

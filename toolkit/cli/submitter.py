@@ -29,8 +29,9 @@ from lading.toolkit.wire.files import ServerFile
     type=click.Path(path_type=Path, file_okay=False),
     help="0700 folder for its records; one per server. [default: in the state folder of the user]",
 )
+@click.option("--site", default="", help="Serve the configs that name this site, and no other.")
 @click.pass_obj
-def submitter(session: Session, *, state_directory: Path | None) -> None:
+def submitter(session: Session, *, state_directory: Path | None, site: str) -> None:
     """Ask the schedulers for allocations, for a server that was started with --no-submitter.
 
     Run it where the batch system's commands are, such as on a login node. Two for one server do no
@@ -43,7 +44,7 @@ def submitter(session: Session, *, state_directory: Path | None) -> None:
     make_private_directory(folder)
     server_file = target.server_file or _write_server_file(target, server_id, folder)
     command = [sys.executable, "-P", "-m", "lading.toolkit.submitter"]
-    command += ["--server-file", str(server_file), "--state-directory", str(folder)]
+    command += ["--server-file", str(server_file), "--state-directory", str(folder), f"--site={site}"]
     os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
 
 

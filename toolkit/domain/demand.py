@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from math import ceil
 from typing import Final
 
@@ -48,6 +49,17 @@ class Shape:
     time_limit_seconds: float | None = None
 
 
+class Sizing(StrEnum):
+    """How much planning knows of what an allocation of a config offers."""
+
+    SETTLED = "settled"
+    """All that anybody will say: the shape, or that there is none."""
+    AWAITED = "awaited"
+    """The backend is being asked: nothing is launched for a moment."""
+    UNKNOWN = "unknown"
+    """The backend has not said for too long: one allocation at a time, a sure lower bound."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigView:
     """A scheduler config, as planning sees it.
@@ -64,6 +76,7 @@ class ConfigView:
     min_allocations: int = 0
     paused: str = ""
     """Why nothing is launched from it."""
+    sizing: Sizing = Sizing.SETTLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +108,10 @@ def plan(
         if config.max_allocations is None or config.paused or not config.id or not table.is_wanted:
             continue
         wanted = min(max(table.needed(), config.min_allocations), config.max_allocations)
+        if config.sizing is Sizing.AWAITED:
+            continue
+        if config.sizing is Sizing.UNKNOWN:
+            wanted = min(wanted, max(1, config.min_allocations))
         count = wanted - table.open.total
         if count > 0:
             plans.append(LaunchPlan(config.id, count))
@@ -235,6 +252,9 @@ def _why_waiting(
     if automatic:
         if all(config.max_allocations == 0 for config in automatic):
             return f"ready and no allocation will come: {_names(automatic)} has max_allocations 0."
+        awaited = [config for config in automatic if config.sizing is Sizing.AWAITED]
+        if awaited:
+            return f"ready; the batch system is asked what an allocation of {_names(awaited)} offers."
         return ""
     return (
         f"ready and no allocation will come: {_names(launchable) or 'the workflow'} has no"

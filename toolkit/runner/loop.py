@@ -118,7 +118,7 @@ class Runner:
             ),
             now=registration.sent_at,
             lease_seconds=response.lease_seconds,
-            policy=_policy(config),
+            policy=_policy(config, response.idle_seconds),
             end_at=_end_at(registration, choice),
         )
         self._startup_script: str = str(config.get("worker_startup_script") or "")
@@ -420,9 +420,10 @@ class Runner:
         self.dispatch(events.CompletionScriptOver())
 
 
-def _policy(config: dict[str, Any]) -> Policy:
+def _policy(config: dict[str, Any], idle_seconds: float | None) -> Policy:
     return Policy(
         wait_for_new_jobs_seconds=float(config.get("compute_node_wait_for_new_jobs_seconds") or 0),
+        idle_seconds=idle_seconds,
         ignore_completion=bool(config.get("compute_node_ignore_workflow_completion")),
         memory_limit=str(config.get("memory_limit_policy") or "warn"),
     )

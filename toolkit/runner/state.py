@@ -55,6 +55,7 @@ _ONE_SIGNAL_SECONDS: Final = 1.0
 _LEAVE_PATIENCE_SECONDS: Final = 120.0
 _OFFLINE_PATIENCE_SECONDS: Final = 600.0
 _IDLE_SECONDS: Final = 60.0
+_SHORTEST_IDLE_SECONDS: Final = 10.0
 _GUARDIAN_RETRY_SECONDS: Final = 5.0
 _NEVER: Final = float("inf")
 
@@ -77,9 +78,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What the workflow's config says about runners."""
+    """What the configs of the workflow and of its scheduler say about runners."""
 
     wait_for_new_jobs_seconds: float = 0.0
+    idle_seconds: float | None = None
+    """Without work a runner stays so long; None: a minute."""
     ignore_completion: bool = False
     memory_limit: str = "warn"
     """`off`, `warn` or `kill`."""
@@ -422,7 +425,9 @@ class RunnerState:
         self._conversation.report_by(now)
 
     def _idle_limit(self) -> float:
-        return max(self.policy.wait_for_new_jobs_seconds, _IDLE_SECONDS)
+        idle = _IDLE_SECONDS if self.policy.idle_seconds is None else self.policy.idle_seconds
+        # Never so short that the first claim could not come in time.
+        return max(self.policy.wait_for_new_jobs_seconds, idle, _SHORTEST_IDLE_SECONDS)
 
     def _consider_leaving(self, now: float) -> None:
         if not self.holdings.is_idle or self.mode is Mode.PREPARING or self._kill_marked_at < _NEVER:

@@ -9,17 +9,19 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from msgspec import structs
 
-from lading.toolkit.backends import Backend
+from lading.toolkit.backends import Backend, TellsShape
 from lading.toolkit.clock import Clock, SystemClock
 from lading.toolkit.errors import BadInput, CapacityError, LadingError, PermanentError
 from lading.toolkit.submitter.connection import Connection
 from lading.toolkit.submitter.limits import backoff
 from lading.toolkit.submitter.messages import (
+    AskShape,
     BackendFailed,
     CallFailed,
     Cancel,
@@ -36,6 +38,7 @@ from lading.toolkit.submitter.messages import (
     Prepare,
     Prepared,
     PrepareFailed,
+    ShapeTold,
     Submit,
     Submitted,
     SyncAnswered,
@@ -45,7 +48,7 @@ from lading.toolkit.submitter.node_files import NodeFiles
 from lading.toolkit.submitter.reachability import check_reachable
 from lading.toolkit.submitter.salvage import Salvage, remove
 from lading.toolkit.submitter.state import SubmitterState
-from lading.toolkit.wire.extensions import SubmitterSyncResponse
+from lading.toolkit.wire.extensions import ShapeReport, SubmitterSyncResponse
 
 T = TypeVar("T")
 
@@ -91,6 +94,7 @@ class Submitter:
             draw=self._random.random,
             per_minute=per_minute,
             site=site,
+            shape_backends=[kind for kind, one in backends.items() if isinstance(one, TellsShape)],
         )
         # Two threads for each backend: a submission that takes its time must not delay a cancellation.
         self._submitters = {kind: ThreadPoolExecutor(1, f"submit-{kind}") for kind in backends}
@@ -252,6 +256,8 @@ class Submitter:
                 self._start(self._launch(instruction))
             case Observe() | Cancel():
                 self._start(self._look(instruction))
+            case AskShape():
+                self._start(self._ask_shape(instruction))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -322,6 +328,22 @@ class Submitter:
             verb = "observe" if isinstance(instruction, Observe) else "cancel"
             event = BackendFailed(self._clock.boottime(), instruction.backend, verb, _text_of(error))
         self._feed(event)
+
+    async def _ask_shape(self, instruction: AskShape) -> None:
+        wanted = instruction.wanted
+        backend = self._backends[wanted.backend]
+        report, error_text = ShapeReport(config_row=wanted.config_row, rev=wanted.rev, is_failure=True), ""
+        try:
+            if isinstance(backend, TellsShape):
+                tell = backend.shape
+                shape = await _in_thread(self._observers[wanted.backend], lambda: tell(wanted.config))
+                report = structs.replace(
+                    report, is_failure=False, shape=None if shape is None else asdict(shape)
+                )
+        except Exception as error:  # noqa: BLE001 a backend may be a site's own code: all it raises is an outcome
+            _log_unexpected(error)
+            error_text = _text_of(error)
+        self._feed(ShapeTold(self._clock.boottime(), report, error_text))
 
 
 async def _in_thread(executor: ThreadPoolExecutor, function: Callable[[], T]) -> T:

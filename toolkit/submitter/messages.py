@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lading.toolkit.backends import Allocation, Observation
-from lading.toolkit.wire.extensions import Launch, SubmitterSyncRequest, SubmitterSyncResponse
+from lading.toolkit.wire.extensions import (
+    Launch,
+    ShapeReport,
+    ShapeWanted,
+    SubmitterSyncRequest,
+    SubmitterSyncResponse,
+)
 
 
 class FailureKind(StrEnum):
@@ -96,8 +102,18 @@ class BackendFailed:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class ShapeTold:
+    """A backend said what an allocation of a config offers, or could not."""
+
+    now: float
+    report: ShapeReport
+    error: str = ""
+
+
 Event = (
     SyncAnswered
+    | ShapeTold
     | Ticked
     | Prepared
     | PrepareFailed
@@ -149,6 +165,13 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class AskShape:
+    """Ask what an allocation of the config offers; answer ShapeTold."""
+
+    wanted: ShapeWanted
+
+
+@dataclass(frozen=True, slots=True)
 class Forget:
     """Node files of all other tags may go."""
 
@@ -164,4 +187,4 @@ class Note:
     is_warning: bool = True
 
 
-Instruction = Prepare | Find | Submit | Observe | Cancel | Forget | Note
+Instruction = Prepare | Find | Submit | Observe | Cancel | AskShape | Forget | Note

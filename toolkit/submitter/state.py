@@ -29,12 +29,14 @@ from lading.toolkit.submitter.messages import (
     Prepare,
     Prepared,
     PrepareFailed,
+    ShapeTold,
     Submit,
     Submitted,
     SyncAnswered,
     Ticked,
 )
 from lading.toolkit.submitter.progress import Phase, Progress, in_order
+from lading.toolkit.submitter.shapes import ConfigShapes
 from lading.toolkit.submitter.watch import AllocationWatch
 from lading.toolkit.wire.extensions import Launch, LaunchReport, SubmitterSyncRequest
 
@@ -55,6 +57,7 @@ class SubmitterState:
     """Random in [0, 1): jitter."""
     per_minute: float = 60.0
     site: str = ""
+    shape_backends: Sequence[str] = ()
     lease_until: float = float("-inf")
     lease_seconds: float = 0.0
     _progress: dict[str, Progress] = field(default_factory=dict)
@@ -63,6 +66,7 @@ class SubmitterState:
     _breakers: dict[str, Breaker] = field(init=False)
     _bucket: TokenBucket = field(init=False)
     _watch: AllocationWatch = field(init=False)
+    _shapes: ConfigShapes = field(init=False)
     _kept_tags: frozenset[str] = frozenset()
     _unserved: set[str] = field(default_factory=set)
 
@@ -70,12 +74,13 @@ class SubmitterState:
         self._breakers = {kind: Breaker() for kind in self.observe_intervals}
         self._bucket = TokenBucket(self.per_minute)
         self._watch = AllocationWatch(self.observe_intervals)
+        self._shapes = ConfigShapes(self.shape_backends)
 
     # ---- what the loop asks ----
 
     @property
     def has_reports(self) -> bool:
-        return bool(self._reports) or self._watch.has_reports
+        return bool(self._reports) or self._watch.has_reports or self._shapes.has_reports
 
     def request(self, wait: float = 0.0, *, leave: bool = False) -> SubmitterSyncRequest:
         """Return the next sync: everything unacknowledged; it waits only when there is nothing."""
@@ -85,6 +90,9 @@ class SubmitterState:
             site=self.site,
             launches=list(self._reports.values()),
             allocations=self._watch.reports(),
+            shape_backends=self._shapes.kinds,
+            shapes=self._shapes.reports(),
+            shapes_asked=self._shapes.asked(),
             wait=0.0 if self.has_reports or leave else wait,
             leave=leave,
         )
@@ -131,6 +139,10 @@ class SubmitterState:
             case Canceled():
                 notes += self._succeed(event.backend)
                 self._watch.canceled(event.backend)
+            case ShapeTold():
+                self._shapes.told(event)
+                if event.error:
+                    notes.append(Note(f"the size of allocations is not known: {event.error}", {}))
             case BackendFailed():
                 self._watch.failed(event)
                 notes.append(Note(f"{event.call} failed: {event.error}", {"backend": event.backend}))
@@ -156,9 +168,10 @@ class SubmitterState:
             if self._reports.get(report.tag) is report:
                 del self._reports[report.tag]
         self._watch.synced(event.request.allocations, response.allocations)
+        asks = self._shapes.synced(event.request.shapes, response.shapes_wanted, event.now)
         begun = {report.tag for report in event.request.launches if report.kind == "begun"}
         listed = {launch.tag: launch for launch in response.launches}
-        notes: list[Instruction] = []
+        notes: list[Instruction] = [*asks]
         for launch in response.launches:
             notes += self._listed(launch, event.now, was_begun=launch.tag in begun)
         for tag in [tag for tag in self._progress if tag not in listed]:
@@ -205,6 +218,7 @@ class SubmitterState:
         self.lease_until = float("-inf")
         self._reports.clear()
         self._watch.clear()
+        self._shapes.clear()
         for tag, progress in list(self._progress.items()):
             if progress.phase in {Phase.CALLING, Phase.PREPARING}:
                 progress.is_disowned = True

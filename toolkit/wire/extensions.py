@@ -71,6 +71,8 @@ class RegisterResponse(Message):
     working_directory: str | None = None
     output_directory: str | None = None
     end_seconds: float | None = None
+    idle_seconds: float | None = None
+    """How long it stays without work, by its config's `idle_minutes`."""
 
 
 # ---- sync of a runner -----------------------------------------------------------------------
@@ -286,6 +288,27 @@ class LaunchReport(Message):
     retry_seconds: float = 0.0
 
 
+class ShapeWanted(Message):
+    """A config whose shape planning needs."""
+
+    config_row: str
+    rev: int
+    backend: str
+    config: dict[str, Any]
+
+
+class ShapeReport(Message):
+    """What one allocation of a config offers, as its backend says."""
+
+    config_row: str
+    rev: int
+    """Of the config that the backend was asked about."""
+    shape: dict[str, Any] | None = None
+    """Fields of a planner's shape; None when the backend cannot know."""
+    is_failure: bool = False
+    """The backend was asked in vain; it is asked again."""
+
+
 class SubmitterSyncRequest(Message):
     """`POST /submitter/sync`: renew the lease, report, receive what is to be done. Level-triggered."""
 
@@ -295,6 +318,11 @@ class SubmitterSyncRequest(Message):
     site: str = ""
     allocations: list[AllocationReport] = []
     launches: list[LaunchReport] = []
+    shape_backends: list[str] = []
+    """Of `backends`: those that can tell shapes."""
+    shapes: list[ShapeReport] = []
+    shapes_asked: list[str] = []
+    """Rows of configs that backends have been asked about already."""
     wait: float = 0.0
     leave: bool = False
 
@@ -354,6 +382,7 @@ class SubmitterSyncResponse(Message):
     holder: str = ""
     launches: list[Launch] = []
     allocations: list[OpenAllocation] = []
+    shapes_wanted: list[ShapeWanted] = []
 
 
 class NodeTokenResponse(Message):

@@ -275,6 +275,16 @@ def test_idle_node_leaves() -> None:
     assert driver.request.leave
 
 
+def test_idle_node_stays_as_long_as_its_scheduler_config_says() -> None:
+    short, long = Driver(idle_seconds=30.0), Driver(idle_seconds=300.0)
+    for driver in (short, long):
+        driver.answer(after=25.0)
+        assert not driver.request.leave
+        driver.feed(Tick(), after=10.0)
+    assert short.request.leave
+    assert not long.request.leave
+
+
 def test_run_time_limit_and_grace() -> None:
     driver = Driver()
     driver.run(
