@@ -60,7 +60,7 @@ def store(report: ShapeReport, now_ms: int) -> Work:
                 "UPDATE scheduler_config SET shape_asked_ms = 0 WHERE id = :id AND rev = :rev", parameters
             )
         else:
-            parameters["shape"] = None if report.shape is None else orjson.dumps(report.shape).decode()
+            parameters["shape"] = None if report.shape is None else msgspec.json.encode(report.shape).decode()
             parameters["now"] = now_ms
             yield Statement(
                 "UPDATE scheduler_config SET shape = :shape, shape_rev = rev, shape_ms = :now, "

@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lading.api import database_commands
 from lading.api.server_process import ServerOptions
 from lading.api.storage.migrate import applied_version
@@ -69,6 +71,20 @@ async def test_a_shape_of_an_older_revision_is_not_stored(server):
     answer = await sync(server, shapes=[told])
     assert answer["launches"] == []
     assert answer["shapes_wanted"] == [want]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_cpus": 0}, {"num_nodes": -1}, {"time_limit_seconds": 0.0}, {"num_gpus": "2"}]
+)
+async def test_a_shape_that_cannot_be_is_refused_and_planning_goes_on(server, wrong: dict[str, Any]):
+    await begin(server)
+    (want,) = (await sync(server))["shapes_wanted"]
+    told = {"config_row": want["config_row"], "rev": want["rev"], "shape": {**SHAPE, **wrong}}
+    body = {"holder": "test", "backends": ["slurm"], "shape_backends": ["slurm"], "shapes": [told]}
+    reply = await server.call("POST", "/submitter/sync", json=body)
+    assert reply.status == 400
+    assert "shapes[0].shape" in reply.error
+    assert (await sync(server))["shapes_wanted"] == [want]
 
 
 async def test_jobs_longer_than_an_allocation_bring_none_and_are_explained(server):

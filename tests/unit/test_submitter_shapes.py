@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lading.toolkit.domain.demand import Shape
 from lading.toolkit.submitter.messages import AskShape, Instruction, ShapeTold, SyncAnswered
 from lading.toolkit.submitter.state import SubmitterState
 from lading.toolkit.wire.extensions import ShapeReport, ShapeWanted, SubmitterSyncResponse
@@ -27,7 +28,7 @@ def test_asked_once_and_told_until_heard() -> None:
     assert answer(state, 0.0, wanted()) == [AskShape(wanted())]
     assert answer(state, 1.0, wanted()) == []
     assert state.request().shapes_asked == ["7"]
-    report = ShapeReport(config_row="7", rev=1, shape={"num_cpus": 4, "memory_bytes": 1})
+    report = ShapeReport(config_row="7", rev=1, shape=Shape(num_cpus=4, memory_bytes=1))
     state.handle(ShapeTold(2.0, report))
     assert state.request(20.0).wait == 0.0
     assert state.request().shapes == [report]

@@ -48,6 +48,16 @@ class Shape:
     num_nodes: int = 1
     time_limit_seconds: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse with ValueError what no allocation offers: it may come from outside."""
+        if min(self.num_cpus, self.num_nodes, self.memory_bytes) < 1 or self.num_gpus < 0:
+            raise ValueError(
+                f"an allocation offers at least 1 CPU, 1 byte and 1 node, not {self.num_cpus} CPUs, "
+                f"{self.memory_bytes} bytes, {self.num_gpus} GPUs and {self.num_nodes} nodes"
+            )
+        if self.time_limit_seconds is not None and not self.time_limit_seconds > 0:
+            raise ValueError(f"a time limit is more than 0 s, not {self.time_limit_seconds} s")
+
 
 class Sizing(StrEnum):
     """How much planning knows of what an allocation of a config offers."""

@@ -9,7 +9,6 @@ import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -337,9 +336,7 @@ class Submitter:
             if isinstance(backend, TellsShape):
                 tell = backend.shape
                 shape = await _in_thread(self._observers[wanted.backend], lambda: tell(wanted.config))
-                report = structs.replace(
-                    report, is_failure=False, shape=None if shape is None else asdict(shape)
-                )
+                report = structs.replace(report, is_failure=False, shape=shape)
         except Exception as error:  # noqa: BLE001 a backend may be a site's own code: all it raises is an outcome
             _log_unexpected(error)
             error_text = _text_of(error)

@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from lading.toolkit.domain.demand import Shape
+
 Cause = Literal[
     "exit", "signal", "out_of_memory", "job_timeout", "allocation_ended", "preempted",
     "spot_interruption", "node_lost", "canceled", "infrastructure",
@@ -303,8 +305,8 @@ class ShapeReport(Message):
     config_row: str
     rev: int
     """Of the config that the backend was asked about."""
-    shape: dict[str, Any] | None = None
-    """Fields of a planner's shape; None when the backend cannot know."""
+    shape: Shape | None = None
+    """None when the backend cannot know."""
     is_failure: bool = False
     """The backend was asked in vain; it is asked again."""
 
