@@ -8,8 +8,9 @@ from typing import Any
 import orjson
 
 from lading.api.services.identity import Principal
-from lading.api.services.jobs import RELATIONS, find_job_row
+from lading.api.services.jobs import find_job_row
 from lading.api.services.ledger import Steps
+from lading.api.services.new_jobs import RELATIONS
 from lading.api.services.workflows import find_workflow
 from lading.api.storage.keys import key_of
 from lading.api.storage.statements import Effects, Statement, Work

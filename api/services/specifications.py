@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from lading.api.services.identity import Principal
-from lading.api.services.jobs import RELATIONS, NewJob, insert_jobs
 from lading.api.services.ledger import Ledger, Steps
+from lading.api.services.new_jobs import RELATIONS, NewJob, insert_jobs
 from lading.api.storage.keys import chosen_id, take_ids
 from lading.api.storage.statements import Effects, Many, Statement
 from lading.toolkit.clock import iso_utc

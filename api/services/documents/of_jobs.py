@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lading.api.services import jobs
+from lading.api.services import jobs, new_jobs
 from lading.api.services.documents.collections import (
     FILES,
     JOB_PROCESS_STATS,
@@ -238,7 +238,7 @@ def add_jobs(
 ) -> Steps:
     """Store jobs, all or none; returns their documents. `path` names the list in error texts."""
     ledger = Ledger((yield from lock_workflow(principal, workflow)), now_ms, effects)
-    stored = yield from jobs.add_jobs(ledger, documents, path=path)
+    stored = yield from new_jobs.add_jobs(ledger, documents, path=path)
     yield from ledger.flush()
     return stored
 
