@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.lib.waiting import until
+
 SCRIPT = Path(__file__).with_name("cluster.sh")
 USER = "lading-guest"
 """An unprivileged account of this machine, made for the tests."""
@@ -125,3 +127,5 @@ def _entered(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clus
     ids = [line.split()[0] for line in cluster.queue()]
     if ids:
         cluster.run("scancel", "--quiet", *ids)
+        # Slurm lists what completes; the next test counts what is listed.
+        until(lambda: not cluster.queue(), 90, f"Slurm has ended {ids}", pause=0.1)
