@@ -89,8 +89,7 @@ class Queue:
         """
         with self._mutex:
             now = self._monotonic()
-            # A look taken a little early is as good: the caller's own clock ticks each 30 s, too.
-            is_fresh = now - self._squeue_at < self._pace_seconds * 0.9
+            is_fresh = now - self._squeue_at < self._pace_seconds
             if is_fresh and self._look is not None and self._look.began >= not_before:
                 return self._look
             if is_fresh:
@@ -120,7 +119,7 @@ class Queue:
             return jobs[0].identity.partition("_")[0] if jobs else ""
 
     def _may_ask_accounting(self) -> bool:
-        return self._monotonic() - self._sacct_at >= self._pace_seconds * 0.9
+        return self._monotonic() - self._sacct_at >= self._pace_seconds
 
     def _sacct(self, selection: Sequence[str]) -> str:
         self._sacct_at = self._monotonic()
