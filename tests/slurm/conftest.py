@@ -86,6 +86,13 @@ def cluster_bare() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
+def cluster_of_three() -> Iterator[Cluster]:
+    """Three nodes, so that a job of two has only a part of its allocation; with mpirun."""
+    with running_cluster(nodes="3", accounting="no", packages="openmpi-bin") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def guest() -> str:
     """Name an unprivileged user of this machine."""
     try:
@@ -112,6 +119,12 @@ def on_a(cluster_a: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluste
 def on_any(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The same, with accounting and without."""
     yield from _entered(request.getfixturevalue(request.param), monkeypatch)
+
+
+@pytest.fixture
+def on_three(cluster_of_three: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Let this process talk to the cluster of three nodes; leave no job behind."""
+    yield from _entered(cluster_of_three, monkeypatch)
 
 
 @pytest.fixture
