@@ -45,6 +45,17 @@ class Cluster:
         inside = ["nsenter", f"--net=/run/netns/{self.bridge}-{name}", *command]
         return subprocess.run(inside, capture_output=True, text=True, check=False)
 
+    def revive(self, name: str) -> None:
+        """Bring a node back that was set down."""
+
+        def is_up() -> bool:
+            state = self.run("sinfo", "-hN", "-p", "main", "-n", name, "-o", "%T").strip()
+            if state.startswith("down"):
+                self.run("scontrol", "update", f"nodename={name}", "state=resume", check=False)
+            return state in {"idle", "mixed", "allocated", "completing"}
+
+        until(is_up, 90, f"{name} is back", pause=0.3)
+
     def queue(self) -> list[str]:
         """List the jobs that wait or run."""
         return self.run("squeue", "-h", "-r", "-o", "%i %T %r %j").splitlines()
