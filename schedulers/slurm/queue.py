@@ -61,8 +61,7 @@ class Queue:
         """Return the user's jobs, at most 30 s old and asked for after a moment; raise TransientError if that is early."""
         with self._mutex:
             now = self._monotonic()
-            # A look taken a little early is as good: the caller's own clock ticks each 30 s, too.
-            is_fresh = now - self._squeue_at < self._pace_seconds * 0.9
+            is_fresh = now - self._squeue_at < self._pace_seconds
             if is_fresh and self._look is not None and self._look.began >= not_before:
                 return self._look
             if is_fresh:
@@ -91,7 +90,7 @@ class Queue:
 
     def _may_ask_accounting(self) -> bool:
         now = self._monotonic()
-        if now - self._sacct_at < self._pace_seconds * 0.9:
+        if now - self._sacct_at < self._pace_seconds:
             return False
         # Before the call: one that fails, or hangs, is not repeated at once.
         self._sacct_at = now
