@@ -1,0 +1,94 @@
+"""Kill, stop, cut and preempt what carries 200 jobs on a real Slurm; what was promised holds.
+
+Every run must end with one accepted result for each job and no two attempts of a job alive at once; and
+what was lost must be put down to what did it, for each cause has a budget of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lib.waiting import until
+from tests.slurm.conftest import Cluster, running_cluster
+from tests.slurm.fault_lab import SlurmLab, daemon_pid, mend, plug, running_slurm_lab
+
+pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes with room for 64 sleeping jobs each."""
+    with running_cluster(cpus="64") as made:
+        yield made
+
+
+@pytest.fixture
+def lab(cluster: Cluster, tmp_path: Path) -> Iterator[SlurmLab]:
+    with running_slurm_lab(cluster, tmp_path / "lab") as made:
+        yield made
+
+
+def test_a_dead_slurmd_costs_nothing_while_its_runner_lives(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    os.kill(daemon_pid(lab.cluster, "slurmd.n1"), signal.SIGKILL)
+    lab.finish(workflow, lost=None)
+
+
+def test_a_node_that_is_cut_off_is_lost_when_its_lease_ends(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    plug(lab.cluster, "n1", "down")
+    until(lambda: lab.node_states(workflow)["lost"], 60.0, "the node is given up", pause=0.3)
+    # What ran there ends before its jobs are given to others: the check of overlaps proves it.
+    plug(lab.cluster, "n1", "up")
+    lab.finish(workflow, lost="node_lost")
+
+
+def test_requeue(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    lab.cluster.run("scontrol", "requeue", lab.allocations()["n1"])
+    lab.finish(workflow, lost="allocation_ended")
+
+
+def test_a_killed_runner_is_reported_by_its_guardian(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    os.kill(lab.runner_on("n1"), signal.SIGKILL)
+    lab.finish(workflow, lost="infrastructure")
+
+
+def test_a_killed_guardian_is_reported_by_its_runner(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    os.kill(lab.guardian_on("n1"), signal.SIGKILL)
+    lab.finish(workflow, lost="infrastructure")
+
+
+def test_a_killed_server_costs_nothing(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    lab.kill_server()
+    lab.start_server()
+    lab.finish(workflow, lost=None)
+
+
+def test_a_killed_submitter_costs_nothing(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    killed = lab.submitter_pid()
+    assert killed is not None
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: lab.submitter_pid() not in {None, killed}, 60.0, "it is started again", pause=0.1)
+    lab.finish(workflow, lost=None)
+    assert lab.num_allocations(workflow) == 2, "what runs is known again"
+
+
+def test_a_controller_that_is_away_for_two_minutes_costs_nothing(lab: SlurmLab) -> None:
+    workflow = lab.begin()
+    stopped = time.monotonic()
+    os.kill(daemon_pid(lab.cluster, "slurmctld"), signal.SIGKILL)
+    lab.await_completion(workflow, 240.0)
+    until(lambda: time.monotonic() - stopped > 120.0, 130.0, "two minutes are over", pause=1.0)
+    mend(lab.cluster)
+    lab.finish(workflow, lost=None)
