@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import socket
 from collections.abc import Sequence
@@ -11,18 +10,18 @@ from typing import Final
 
 from lading.schedulers.slurm.admission import admit
 from lading.schedulers.slurm.listing import read_config
-from lading.schedulers.slurm.programs import ask, call
-from lading.schedulers.slurm.refusals import error_of
+from lading.schedulers.slurm.programs import Programs, ask
 from lading.schedulers.slurm.script import Script, directive, extra_options, one_line, options_of_config
 from lading.toolkit.backends import Service, ServiceJob
-from lading.toolkit.errors import PermanentError, TransientError
+from lading.toolkit.errors import PermanentError
 
 NOTICE_SECONDS: Final = 60
 """Before the time limit Slurm sends TERM; it may come up to a minute earlier."""
 _SIZES: Final = ("cpus", "ntasks_per_node", "extra", "exclusive")
 _FORMAT: Final = "%i|%T|%r"
 _WAITING: Final = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "SPECIAL_EXIT"})
-_ANSWER: Final = re.compile(r"(\d+)(?:;\S+)?")
+_PROGRAMS: Final = Programs()
+"""Also where jobs of workflows are submitted by pyslurm: a service is asked for once in days."""
 _DISCARD_PORT: Final = 9
 
 
@@ -31,19 +30,12 @@ class ServiceJobs:
 
     def check_service(self, service: Service) -> None:
         """Compare with the partition's limits and let sbatch test it, without submitting anything."""
-        admit(service.config, [Script(service.name, service_script(service), (0,))])
+        script = Script(service.name, service_script(service), (0,))
+        admit(_PROGRAMS, service.config, [script])
 
     def submit_service(self, service: Service) -> str:
         """Call sbatch. One whose answer was lost may leave a second job: it waits its turn and does no harm."""
-        command = ["sbatch", "--parsable", f"--job-name={service.name}"]
-        outcome = call(command, text=service_script(service))
-        said = outcome.stdout.strip().splitlines()
-        answer = _ANSWER.fullmatch(said[-1]) if said else None
-        if answer is not None:
-            return answer.group(1)
-        if outcome.returncode == 0:
-            raise TransientError(f"sbatch answered no job number: {outcome.stdout.strip()[:200]!r}.")
-        raise error_of("sbatch", outcome.stderr or outcome.stdout)
+        return _PROGRAMS.submit(service.name, service_script(service), service.config)
 
     def service_jobs(self, name: str) -> Sequence[ServiceJob]:
         """Ask squeue."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.lib.repository import ROOT
 from tests.lib.waiting import until
 from tests.slurm.conftest import Cluster
 from tests.slurm.people import PASSWORD, User, at_home
