@@ -78,6 +78,24 @@ def test_why_a_job_waits_is_told():
     )
 
 
+@pytest.mark.parametrize(
+    ("reason", "cannot_start"),
+    [
+        ("PartitionTimeLimit", True), ("PartitionNodeLimit", True), ("InvalidAccount", True), ("InvalidQOS", True),
+        ("AssocMaxWallDurationPerJobLimit", True), ("QOSMaxCpuPerJobLimit", True), ("AssocMaxGRESPerJob", True),
+        ("QOSMaxMemoryPerNode", True), ("QOSMinCpuNotSatisfied", True), ("BadConstraints", True),
+        # There is room when others end, a partition comes up, a person lets it go.
+        ("Priority", False), ("Resources", False), ("PartitionDown", False), ("AssocGrpCpuLimit", False),
+        ("QOSMaxJobsPerUserLimit", False), ("QOSMaxCpuPerUserLimit", False), ("QOSGrpNodeLimit", False),
+        ("AssocMaxJobsLimit", False), ("BeginTime", False), ("JobHeldUser", False), ("", False),
+    ],
+)  # fmt: skip
+def test_what_never_starts_is_told_from_what_waits_for_others(reason, cannot_start):
+    seen = observation_of("x", Job("1", "PENDING", reason))
+    assert seen.cannot_start is cannot_start
+    assert ("will not start" in seen.reason) is cannot_start
+
+
 @pytest.mark.parametrize("has_accounting", [True, False])
 def test_vanishing_proves_nothing(has_accounting):
     assert not vanished("x", has_accounting=has_accounting).proof_of_death
