@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from lading.api.services import attempts, nodes
 from lading.api.services.ledger import Ledger, Steps
 from lading.api.services.sync import end_of
@@ -19,6 +21,8 @@ from lading.toolkit.domain.states import Cause, LaunchState
 from lading.toolkit.wire.extensions import AllocationReport, LaunchReport
 
 LEASE_SECONDS = 30.0
+_LOOK_AGE_SECONDS = 30.0
+"""A look at the queue may be so old when it is reported."""
 
 # ---- the submitter's lease ------------------------------------------------------------------
 
@@ -172,7 +176,7 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
         if report.state == "ended":
             yield from _ended(ledger, row, living, report)
         elif row["status"] != "complete":
-            yield from _observed(row, living, report, now_ms)
+            yield from _observed(ledger, row, living, report)
         yield from ledger.flush()
 
     return work
@@ -226,7 +230,8 @@ def _refine_causes(allocation_id: int, cause: str) -> Steps:
     )
 
 
-def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms: int) -> Steps:
+def _observed(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationReport) -> Steps:
+    now_ms = ledger.now_ms
     if report.state == "pending" and row["status"] == "active" and not living:
         # Put back into the queue: until it starts again it may be taken back like any that waits.
         yield Statement(
@@ -234,8 +239,9 @@ def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms:
             {"id": row["id"]},
         )
     end_ms = row["end_ms"] if report.end_seconds is None else now_ms + int(1000 * report.end_seconds)
-    if report.state == "pending":
-        # The end of an earlier copy: the next one would leave as soon as it came.
+    if report.state in {"pending", "suspended"}:
+        # Of an earlier copy, and the next one would leave as soon as it came; or not true any more, for
+        # suspended time does not count.
         end_ms = None
     reason = report.reason or None
     if (end_ms, reason) != (row["end_ms"], row["reason"]):
@@ -243,15 +249,25 @@ def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms:
             "UPDATE scheduled_compute_node SET end_ms = :end_ms, reason = :reason WHERE id = :id",
             {"id": row["id"], "end_ms": end_ms, "reason": reason},
         )
-    frozen = report.state == "suspended"
+    if report.is_observed:
+        yield from _freeze(ledger, living, is_suspended=report.state == "suspended")
+
+
+def _freeze(ledger: Ledger, living: Sequence[Any], *, is_suspended: bool) -> Steps:
+    """Let the leases of suspended nodes stand still: those cannot renew, and nothing of them runs."""
+    if is_suspended and orjson.loads(ledger.workflow["config"]).get("on_suspend") == "requeue":
+        # The leases end, and the jobs run elsewhere.
+        return
     for node in living:
-        if bool(node["frozen"]) != frozen:
-            # A suspended node cannot renew and does not run: its lease stands still with it.
-            yield Statement(
-                "UPDATE compute_node SET frozen = :frozen, lease_until_ms = :until WHERE id = :id",
-                {
-                    "id": node["id"],
-                    "frozen": frozen,
-                    "until": nodes.lease_until(now_ms, node["lease_seconds"]),
-                },
-            )
+        if is_suspended and not node["frozen"]:
+            yield Statement("UPDATE compute_node SET frozen = TRUE WHERE id = :id", {"id": node["id"]})
+        elif node["frozen"] and not is_suspended and _is_older(node, ledger.now_ms):
+            yield from nodes.thaw(node, ledger.now_ms)
+
+
+def _is_older(node: Any, now_ms: int) -> bool:
+    """Tell whether a suspended node spoke last before the batch system was asked.
+
+    A look that was taken before the node's own word that it is about to be suspended says that it runs.
+    """
+    return bool(node["last_seen_ms"] < now_ms - int(1000 * _LOOK_AGE_SECONDS))

@@ -125,7 +125,14 @@ def _report(row: OpenAllocation, observation: Observation) -> AllocationReport |
         # Not a state of an allocation: the row keeps its own, and people see why.
         if not observation.reason:
             return None
-        state = "active" if row.state == "active" else "pending"
+        kept: Literal["active", "pending"] = "active" if row.state == "active" else "pending"
+        return AllocationReport(
+            allocation=row.allocation,
+            state=kept,
+            external_id=row.external_id,
+            reason=observation.reason,
+            is_observed=False,
+        )
     return AllocationReport(
         allocation=row.allocation,
         state=state,

@@ -171,7 +171,10 @@ class SyncRequest(Message):
     wait: float = 0.0
     leave: bool = False
     """The last call: every process has ended; whatever is not listed in `ended` never finished."""
+    is_final: bool = False
+    """With `leave`: the runner goes by itself, so that its batch system will not start this allocation again."""
     suspending: bool = False
+    """Every process of the node is about to be stopped: its lease stands still until it is heard again."""
     acknowledged_orders: list[str] = []
     node_statistics: list[NodeStatistics] = []
 
@@ -274,6 +277,8 @@ class AllocationReport(Message):
     """No process of it can be alive (design: proof of death)."""
     cause: Cause | None = None
     end_seconds: float | None = None
+    is_observed: bool = True
+    """False: the backend could not say, and `state` is only what the row holds."""
     ended: list[Ended] = []
     """What its dead nodes had written down and perhaps could not send any more. Too much for one request
     comes in several, the last with the proof of death; what has ended already is ignored."""
