@@ -42,6 +42,10 @@ def drain_allocation(principal: Principal, workflow: str, key: str) -> Work:
         yield Many(
             "UPDATE compute_node SET draining = TRUE WHERE id = :id", [{"id": node["id"]} for node in living]
         )
+        # Of several nodes some may not have come yet, and Slurm may start all of them again.
+        yield Statement(
+            "UPDATE scheduled_compute_node SET draining = TRUE WHERE id = :id", {"id": allocation["id"]}
+        )
         effects.nodes.update(node["id"] for node in living)
         return {"message": f"allocation {key} takes no more jobs and ends when it is idle"}
 

@@ -74,8 +74,8 @@ def register(
             ledger = Ledger(row, now_ms, effects)
             is_draining = yield from _fence_rivals(ledger, request, allocation)
             node_id = yield from _insert_node(ledger, request, allocation, lease_seconds(config))
-            if is_draining:
-                # Slurm started again what a person lets run out.
+            if is_draining or (allocation is not None and allocation["draining"]):
+                # It came late, or Slurm started again what a person lets run out.
                 yield Statement("UPDATE compute_node SET draining = TRUE WHERE id = :id", {"id": node_id})
             ledger.add_event(_worker_event("start", node_id, request.hostname, "Started worker"))
             if allocation is not None:

@@ -228,6 +228,7 @@ class ScheduledComputeNode(DocumentRow):
     reason = TextField(null=True)
     cause = TextField(null=True)
     cancel_requested = BooleanField()
+    draining = BooleanField()
     end_ms = BigIntField(null=True)
     created_ms = BigIntField()
     ended_ms = BigIntField(null=True)

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lading.schedulers.slurm.listing import Partition, read_partitions
-from lading.schedulers.slurm.programs import ask, call
-from lading.schedulers.slurm.refusals import error_of
+from lading.schedulers.slurm.listing import Partition
 from lading.schedulers.slurm.script import Script, walltime_seconds
+from lading.schedulers.slurm.transport import Transport
 from lading.toolkit.domain.values import format_walltime
 from lading.toolkit.errors import CapacityError, PermanentError
 
-_TEST_SECONDS = 120.0
 
-
-def admit(config: Mapping[str, Any], scripts: Sequence[Script]) -> None:
+def admit(transport: Transport, config: Mapping[str, Any], scripts: Sequence[Script]) -> None:
     """Raise PermanentError for what can never run, CapacityError for what cannot now."""
-    check_partitions(config, read_partitions(ask(["scontrol", "show", "partition", "-o"])))
+    check_partitions(config, transport.partitions())
     # Each script of a launch asks for the same.
-    outcome = call(["sbatch", "--test-only"], text=scripts[0].text, seconds=_TEST_SECONDS)
-    if outcome.returncode != 0:
-        raise error_of("sbatch", outcome.stderr or outcome.stdout)
+    transport.test(scripts[0].text, config)
 
 
 def check_partitions(config: Mapping[str, Any], partitions: Sequence[Partition]) -> None:

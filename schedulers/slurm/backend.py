@@ -1,4 +1,4 @@
-"""The Slurm backend by commands: sbatch, squeue, sacct, scancel, as every site and version has them.
+"""The Slurm backend: what is asked of Slurm goes through a transport, by default the site's own programs.
 
 The external id is `slurm:<cluster>:<job>` or `slurm:<cluster>:<job>_<task>`: Slurm's own numbers, which
 outlive the process that learned them.
@@ -19,10 +19,9 @@ from typing import Any, Final, NamedTuple
 from lading.schedulers.slurm.admission import admit
 from lading.schedulers.slurm.listing import Job
 from lading.schedulers.slurm.node_shapes import shape_of_config
-from lading.schedulers.slurm.programs import ask, call
 from lading.schedulers.slurm.queue import PACE_SECONDS, Queue
 from lading.schedulers.slurm.records import CallFile
-from lading.schedulers.slurm.refusals import error_of, is_ambiguous
+from lading.schedulers.slurm.refusals import is_ambiguous
 from lading.schedulers.slurm.script import Script, scripts_of, walltime_seconds
 from lading.schedulers.slurm.states import is_waiting, observation_of, vanished
 from lading.toolkit.backends import Allocation, Availability, LaunchRequest, Observation, ObservedState
@@ -32,12 +31,9 @@ from lading.toolkit.settings import load_settings
 
 logger = logging.getLogger("lading.slurm")
 
-_SUBMIT_SECONDS: Final = 600.0
-"""sbatch repeats by itself while the controller is full, for minutes."""
 _SETTLE_SECONDS: Final = 10.0
 """Between the end of an sbatch without an answer and the look that may say that it made nothing."""
 _TAG: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
-_ANSWER: Final = re.compile(r"(\d+)(?:;\S+)?")
 
 
 class Identity(NamedTuple):
@@ -57,7 +53,7 @@ class Identity(NamedTuple):
 
 
 class SlurmBackend:
-    """Submits with sbatch, looks with squeue and sacct, ends with scancel."""
+    """Submits a launch once, looks at all its jobs together, ends them."""
 
     kind = "slurm"
     runs_elsewhere = True
@@ -72,6 +68,7 @@ class SlurmBackend:
         settle_seconds: float = _SETTLE_SECONDS,
     ) -> None:
         self._queue = queue or Queue(monotonic=monotonic)
+        self._transport = self._queue.transport
         self._monotonic = monotonic
         self._settle_seconds = settle_seconds
         self._admitted: set[str] = set()
@@ -80,8 +77,8 @@ class SlurmBackend:
         self._first_look: dict[str, float] = {}
         """Name -> when squeue first knew nothing of it, where no accounting can confirm that."""
         self._active: set[str] = set()
-        self._previous: dict[str, str] = {}
-        """Of those that wait again: the state in which Slurm ended the copy that ran."""
+        self._previous: dict[str, tuple[str, ...]] = {}
+        """Of those that wait again: the states in which Slurm ended the copies that ran."""
         self._absent_since: dict[str, float] = {}
 
     def probe(self) -> Availability:
@@ -102,7 +99,7 @@ class SlurmBackend:
         if config.get("extra") and not (config.get("cpus") or config.get("ntasks_per_node")):
             # Its free text may ask for any size.
             return None
-        node = shape_of_config(config)
+        node = shape_of_config(self._transport, config)
         return Shape(
             node.num_cpus,
             node.memory_bytes,
@@ -114,7 +111,7 @@ class SlurmBackend:
     # ---- submit and find ----
 
     def submit(self, request: LaunchRequest) -> Sequence[Allocation]:
-        """Call sbatch for each script whose job does not exist yet."""
+        """Submit each script whose job does not exist yet."""
         _check_tag(request.tag)
         site = self._queue.site()
         if len(request.node_files) >= site.largest_array and request.config.get("array") is not False:
@@ -129,7 +126,7 @@ class SlurmBackend:
             request.output_directory.mkdir(parents=True, exist_ok=True)
         for script in scripts:
             if not found[script.name]:
-                found[script.name] = self._sbatch(request, script)
+                found[script.name] = self._submit(request, script)
         return [allocation for script in scripts for allocation in self._rows(script, found[script.name])]
 
     def find(self, request: LaunchRequest) -> Sequence[Allocation]:
@@ -154,31 +151,24 @@ class SlurmBackend:
     def _admit(self, config: Mapping[str, Any], scripts: Sequence[Script]) -> None:
         facts = json.dumps({**config, "rows": len(scripts[0].rows)}, sort_keys=True, default=str)
         if facts not in self._admitted:
-            admit(config, scripts)
+            admit(self._transport, config, scripts)
             self._admitted.add(facts)
 
-    def _sbatch(self, request: LaunchRequest, script: Script) -> str:
+    def _submit(self, request: LaunchRequest, script: Script) -> str:
         file = CallFile(request.state_directory, script.name)
         with file.locked() as lock:
             file.begin()
             self._forget_looks(script.name)
-            # A script's own line would be outranked by these words: the name is what it is found by.
-            command = ["sbatch", "--parsable", f"--job-name={script.name}"]
-            outcome = call(command, text=script.text, seconds=_SUBMIT_SECONDS, held=[lock])
-            answer = (
-                _ANSWER.fullmatch(outcome.stdout.strip().splitlines()[-1]) if outcome.stdout.strip() else None
-            )
-            if answer is not None:
-                file.settle(answer.group(1))
-                return answer.group(1)
-            error = error_of("sbatch", outcome.stderr or outcome.stdout)
-            if outcome.returncode == 0:
-                raise TransientError(f"sbatch answered no job number: {outcome.stdout.strip()[:200]!r}.")
-            if not is_ambiguous(error):
-                # Slurm said that there is no such job.
-                file.forget()
-                self._admitted.clear()
-            raise error
+            try:
+                job = self._transport.submit(script.name, script.text, request.config, held=[lock])
+            except BackendError as error:
+                if not is_ambiguous(error):
+                    # Slurm said that there is no such job.
+                    file.forget()
+                    self._admitted.clear()
+                raise
+            file.settle(job)
+            return job
 
     def _existing(self, request: LaunchRequest, script: Script) -> str:
         """Return the job's number, empty when it is certain that there is none."""
@@ -235,7 +225,7 @@ class SlurmBackend:
     # ---- observe and cancel ----
 
     def observe(self, external_ids: Sequence[str]) -> Sequence[Observation]:
-        """Ask squeue once, and sacct once for what squeue does not list."""
+        """Ask the controller once, and the accounting once for what it does not list."""
         if not external_ids:
             return []
         identities = {external_id: Identity.parse(external_id) for external_id in external_ids}
@@ -258,7 +248,7 @@ class SlurmBackend:
                 continue
             job = look.jobs.get(identity.job) or (records or {}).get(identity.job)
             if job is not None and external_id in self._previous:
-                job = replace(job, previous_state=self._previous[external_id])
+                job = replace(job, earlier_states=self._previous[external_id])
             if job is not None:
                 answers.append(self._seen(external_id, job))
             else:
@@ -270,7 +260,7 @@ class SlurmBackend:
         """End them in one call; Slurm says nothing of those that have ended."""
         jobs = [identity.job for text in external_ids if (identity := Identity.parse(text)) is not None]
         if jobs:
-            ask(["scancel", "--quiet", *jobs])
+            self._transport.cancel(jobs)
 
     def _records(self, identities: Sequence[Identity | None]) -> tuple[dict[str, Job] | None, str]:
         jobs = [identity.job for identity in identities if identity is not None]
@@ -299,8 +289,8 @@ class SlurmBackend:
         self, external_id: str, identity: Identity | None, records: Mapping[str, Job] | None
     ) -> None:
         record = (records or {}).get(identity.job) if identity is not None else None
-        if record is not None and record.previous_state:
-            self._previous[external_id] = record.previous_state
+        if record is not None and record.earlier_states:
+            self._previous[external_id] = record.earlier_states
 
     def _seen(self, external_id: str, job: Job) -> Observation:
         self._absent_since.pop(external_id, None)

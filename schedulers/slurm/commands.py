@@ -222,6 +222,7 @@ def recommend_nodes(
 ) -> None:
     """Say how many nodes do the ready jobs within one wall time, and why."""
     from lading.schedulers.slurm.node_shapes import shape_of_config
+    from lading.schedulers.slurm.programs import Programs
     from lading.schedulers.slurm.script import walltime_seconds
     from lading.schedulers.slurm.sizing import Work, recommend
 
@@ -244,9 +245,8 @@ def recommend_nodes(
         longest_seconds=parse_duration(asked["max_runtime"]) if asked["max_runtime"] else 0.0,
         most_nodes=asked["max_num_nodes"],
     )
-    shape = shape_of_config(
-        stored, cpus=cpus, memory_bytes=None if memory_gib is None else round(memory_gib * 2**30)
-    )
+    memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
+    shape = shape_of_config(Programs(), stored, cpus=cpus, memory_bytes=memory_bytes)
     per_allocation = int(stored.get("nodes") or 1)
     answer = recommend(work, shape, walltime, per_allocation)
     rows = [

@@ -32,8 +32,14 @@ class Job:
     exit_code: str = ""
     """`code:signal`; 0:0 also for jobs that Slurm ended."""
     name: str = ""
-    previous_state: str = ""
-    """How the copy before this one ended, of a job that Slurm started again; known to the accounting alone."""
+    earlier_states: tuple[str, ...] = ()
+    """How each copy before this one ended, the oldest first, of a job that Slurm started again; known to the
+    accounting alone."""
+
+    @property
+    def previous_state(self) -> str:
+        """How the copy just before this one ended; empty when there was none."""
+        return self.earlier_states[-1] if self.earlier_states else ""
 
 
 def read_squeue(text: str) -> list[Job]:
@@ -73,7 +79,7 @@ def read_sacct(text: str) -> list[Job]:
             plain_state(state),
             exit_code=exit_code,
             nodes=nodes,
-            previous_state="" if earlier is None else earlier.state,
+            earlier_states=() if earlier is None else (*earlier.earlier_states, earlier.state),
         )
     return list(jobs.values())
 
@@ -110,6 +116,16 @@ def read_config(text: str) -> dict[str, str]:
     """Read the `Name = value` lines of `scontrol show config`."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def read_node_sizes(text: str) -> list[tuple[int, int]]:
+    """Read (CPUs, mebibytes) of the lines of `sinfo -h -N -o '%c|%m'`; a `+` stands for "at least"."""
+    sizes = []
+    for line in text.splitlines():
+        cpus, _, memory = (part.strip().rstrip("+") for part in line.partition("|"))
+        if cpus.isdigit() and memory.isdigit():
+            sizes.append((int(cpus), int(memory)))
+    return sizes
 
 
 def leading_number(text: str, default: int) -> int:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from lading.schedulers.slurm.programs import ask
 from lading.schedulers.slurm.sizing import NodeShape
+from lading.schedulers.slurm.transport import Transport
 from lading.toolkit.errors import BadInput
 
 _UNITS: Final = {"K": 2**10, "": 2**20, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -15,14 +15,18 @@ _GPU: Final = re.compile(r"\bgpu(?::[^:,()]+)?:(\d+)")
 
 
 def shape_of_config(
-    config: Mapping[str, Any], *, cpus: int | None = None, memory_bytes: int | None = None
+    transport: Transport,
+    config: Mapping[str, Any],
+    *,
+    cpus: int | None = None,
+    memory_bytes: int | None = None,
 ) -> NodeShape:
-    """Return the shape; sinfo is asked only for what neither caller nor config says."""
+    """Return the shape; Slurm is asked only for what neither caller nor config says."""
     stated = _stated_cpus(config)
     cpus = cpus or stated
     memory_bytes = memory_bytes or memory_of(config.get("mem"))
     if not cpus or not memory_bytes:
-        smallest = _smallest(config)
+        smallest = _smallest(transport, config)
         cpus = cpus or smallest.num_cpus
         memory_bytes = memory_bytes or smallest.memory_bytes
     return NodeShape(cpus, memory_bytes, gpus_of(config))
@@ -49,16 +53,9 @@ def _stated_cpus(config: Mapping[str, Any]) -> int | None:
     return int(config.get("cpus") or 1) * int(config.get("ntasks_per_node") or 1)
 
 
-def _smallest(config: Mapping[str, Any]) -> NodeShape:
-    command = ["sinfo", "-h", "-N", "-o", "%c|%m"]
-    if config.get("partition"):
-        command += ["-p", str(config["partition"])]
-    shapes = []
-    for line in ask(command).splitlines():
-        cpus, _, memory = line.partition("|")
-        if cpus.rstrip("+").isdigit() and memory.strip().rstrip("+").isdigit():
-            shapes.append((int(cpus.rstrip("+")), int(memory.strip().rstrip("+")) * 2**20))
-    if not shapes:
+def _smallest(transport: Transport, config: Mapping[str, Any]) -> NodeShape:
+    sizes = transport.node_sizes(str(config.get("partition") or ""))
+    if not sizes:
         raise BadInput("cpus: Slurm lists no node of this config's partition; give --cpus and --memory-gib.")
     # By the smallest: a recommendation for larger nodes would be too few on the others.
-    return NodeShape(min(cpus for cpus, _ in shapes), min(memory for _, memory in shapes))
+    return NodeShape(min(size.num_cpus for size in sizes), min(size.memory_bytes for size in sizes))

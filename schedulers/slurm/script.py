@@ -15,6 +15,7 @@ from lading.toolkit.backends import LaunchRequest
 from lading.toolkit.domain.values import parse_walltime
 from lading.toolkit.errors import BadInput, PermanentError
 
+_OUTPUT: Final = "`lading allocations logs` reads slurm_JOB.out in the workflow's output folder"
 _OWN_OPTIONS: Final = {
     "--job-name": "the name by which a launch is found again",
     "-J": "the name by which a launch is found again",
@@ -27,7 +28,13 @@ _OWN_OPTIONS: Final = {
     "--test-only": "Lading tests before it submits",
     "--export": "name variables in a job's env instead",
     "--export-file": "name variables in a job's env instead",
+    "--output": _OUTPUT,
+    "-o": _OUTPUT,
+    "--error": _OUTPUT,
+    "-e": _OUTPUT,
 }
+_FLAGS: Final = frozenset("hHIkOQsuvVW")
+"""Letters of sbatch that take no value: others may follow in the same word."""
 # Field of the document -> option of sbatch, in the order in which they are written.
 _OPTIONS: Final = {
     "account": "--account",
@@ -114,16 +121,35 @@ def extra_options(text: str | None) -> list[str]:
     except ValueError as error:
         raise PermanentError(f"extra: {text!r} cannot be split into options: {error}.") from error
     for word in words:
-        name = word.partition("=")[0]
-        short = word[:2] if word.startswith("-") and not word.startswith("--") else name
-        reason = _OWN_OPTIONS.get(name) or _OWN_OPTIONS.get(short)
-        if reason is not None:
-            raise PermanentError(f"extra: {name!r} is not accepted: {reason}.")
+        name = _own_option(word)
+        if name is not None:
+            refused = ", ".join(sorted(name for name in _OWN_OPTIONS if name.startswith("--")))
+            raise PermanentError(
+                f"extra: {word!r} is not accepted: {_OWN_OPTIONS[name]}. Accepted are all options of sbatch but "
+                f"{refused} and their letters."
+            )
     if words and not words[0].startswith("-"):
         raise PermanentError(
             f"extra: {text!r} begins with no option; accepted is a text such as '--nice=10'."
         )
     return words
+
+
+def _own_option(word: str) -> str | None:
+    """Return which option of Lading's a word of `extra` means, as sbatch reads it; None for another."""
+    if word.startswith("--"):
+        # sbatch takes the beginning of a name, too: `--out` is `--output`.
+        name = word.partition("=")[0]
+        return next((own for own in _OWN_OPTIONS if len(name) > 2 and own.startswith(name)), None)
+    if not word.startswith("-"):
+        return None
+    for letter in word[1:]:
+        if f"-{letter}" in _OWN_OPTIONS:
+            return f"-{letter}"
+        if letter not in _FLAGS:
+            # What follows is this letter's value.
+            return None
+    return None
 
 
 def walltime_seconds(config: Mapping[str, Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from lading.api import database_commands
 from lading.api.server_process import ServerOptions
-from lading.api.storage.migrate import applied_version
+from lading.api.storage.migrate import all_migrations, applied_version
 from lading.api.storage.opening import make_database
 from lading.api.storage.statements import Effects, Statement, UseCase
 from lading.api.storage.unit_of_work import Database
@@ -99,10 +100,11 @@ async def test_jobs_longer_than_an_allocation_bring_none_and_are_explained(serve
     assert any("ready and too long" in reason for reason in reasons)
 
 
-def without_shapes(_effects: Effects) -> UseCase:
-    """Take the columns of version 2 away again: what is left is what version 1 had written."""
-    for column in ("shape", "shape_rev", "shape_ms", "shape_asked_ms"):
-        yield Statement(f"ALTER TABLE scheduler_config DROP COLUMN {column}")
+def as_version_1_left_it(_effects: Effects) -> UseCase:
+    """Take the columns of all later versions away again."""
+    texts = "".join(migration.text for migration in all_migrations()[1:])
+    for table, column in re.findall(r"^ALTER TABLE (\w+) ADD COLUMN (\w+)", texts, re.MULTILINE):
+        yield Statement(f"ALTER TABLE {table} DROP COLUMN {column}")
     yield Statement("DELETE FROM schema_version WHERE version > 1")
 
 
@@ -121,10 +123,11 @@ async def test_a_filled_database_of_version_1_is_upgraded(location: str, tmp_pat
     async with running_service(options) as server:
         workflow = await begin(server)
     async with opened(location) as database:
-        await database.write(without_shapes)
+        await database.write(as_version_1_left_it)
         assert await applied_version(database) == 1
     assert any("lading db upgrade" in problem for problem in await database_commands.check(location))
-    assert "Applied 0002 shapes." in await database_commands.upgrade(location)
+    applied = [f"Applied {migration.version:04} {migration.name}." for migration in all_migrations()[1:]]
+    assert [line for line in await database_commands.upgrade(location) if line in applied] == applied
     assert await database_commands.check(location) == []
     assert await database_commands.verify(location) == []
     async with running_service(options) as server:

@@ -257,6 +257,16 @@ def test_allocations_are_canceled_once(engine: Engine) -> None:
         engine.write(allocation_changes.cancel_allocation(TESTER, engine.workflow, key))
 
 
+def test_nodes_that_come_after_their_allocation_was_drained_take_nothing(engine: Engine) -> None:
+    ready(engine, *(JobSpec(f"j{number}") for number in range(9)))
+    _, keys = launch(engine)
+    first = Worker(engine, allocation=keys[0])
+    engine.write(allocation_changes.drain_allocation(TESTER, engine.workflow, keys[0]))
+    late = Worker(engine, "late", allocation=keys[0], node_index=1)
+    assert late.claim() == []
+    assert [late.sync().orders, first.sync().orders] == [{"drain"}, {"drain"}]
+
+
 def test_a_drained_allocation_finishes_what_it_runs_and_leaves(engine: Engine) -> None:
     ready(engine, *(JobSpec(f"j{number}") for number in range(9)))
     _, keys = launch(engine)

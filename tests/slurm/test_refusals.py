@@ -147,8 +147,19 @@ def test_a_set_up_line_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "extra", ["--job-name=x", "-J x", "-Jx", "--array=1-9", "--wrap=true", "--export=ALL"]
-)
+    "extra",
+    ["--job-name=x", "-J x", "-Jx", "--array=1-9", "--wrap=true", "--export=ALL", "--output=x", "-o x", "-ox",
+     "--error=x", "-e x", "--out=x", "--err x", "-Hox", "--nice=1 --job=x"],
+)  # fmt: skip
 def test_extra_does_not_decide_what_lading_decides(tmp_path, extra):
-    with pytest.raises(PermanentError, match="extra: .*not accepted"):
+    with pytest.raises(PermanentError, match=r"extra: '-.*' is not accepted: .*Accepted are all options"):
         make_backend().render(make_request(tmp_path, "lading-extra", extra=extra))
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["--nice=10", "--open-mode=truncate", "--wait-all-nodes=1", "-H", "-C oxygen", "-Coxygen", "--no-kill"],
+)
+def test_extra_takes_every_other_option(tmp_path, extra):
+    text = make_backend().render(make_request(tmp_path, "lading-extra", extra=extra))
+    assert f"#SBATCH {extra.split()[-1]}" in text

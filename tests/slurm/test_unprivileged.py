@@ -137,6 +137,21 @@ def test_a_run_without_rights_tells_nothing_to_others(on_b: Cluster, person: Use
         person.command("stop")
 
 
+def test_the_example_runs_without_rights(on_b: Cluster, person: User) -> None:
+    shutil.copy(ROOT / "docs/examples/slurm_diamond.yaml", person.home)
+    person.lading(
+        "serve", "--detach", "--host", on_b.address, "--port", "0", "--plain-http", "--database",
+        str(person.home / "lading.db"),
+    )  # fmt: skip
+    try:
+        person.command("submit-workflow", "slurm_diamond.yaml", "--wait")
+        report = person.home / "output/slurm_diamond/report.txt"
+        assert report.read_text() == "5050\t100\n"
+        assert report.owner() == person.name
+    finally:
+        person.command("stop")
+
+
 def submit(person: User) -> str:
     waits = "bash -c 'touch running; until [ -e go ]; do sleep 0.1; done'"
     made = document(

@@ -41,13 +41,22 @@ class Host:
         shims.mkdir()
         for name in ("sbatch", "squeue", "sacct", "scontrol", "scancel", "srun"):
             shim = shims / name
-            shim.write_text(f'#!/bin/sh\necho "{name} $*" >> {self.calls}\nexec {shutil.which(name)} "$@"\n')
+            shim.write_text(
+                f'#!/bin/sh\necho "$(date +%s.%N) {name} $*" >> {self.calls}\nexec {shutil.which(name)} "$@"\n'
+            )
             shim.chmod(0o755)
         self.environment["PATH"] = f"{shims}:{self.environment['PATH']}"
 
     def called(self) -> Counter[str]:
-        lines = self.calls.read_text().splitlines() if self.calls.exists() else []
-        return Counter("test-only" if "--test-only" in line else line.split()[0] for line in lines)
+        lines = self._noted_calls()
+        return Counter("test-only" if "--test-only" in line else line.split()[1] for line in lines)
+
+    def call_times(self, program: str) -> list[float]:
+        """Return when one of Slurm's programs was called, in seconds."""
+        return [float(line.split()[0]) for line in self._noted_calls() if line.split()[1] == program]
+
+    def _noted_calls(self) -> list[str]:
+        return self.calls.read_text().splitlines() if self.calls.exists() else []
 
     def start(self) -> None:
         with (self.folder / "server.log").open("ab") as log:

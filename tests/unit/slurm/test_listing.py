@@ -6,6 +6,7 @@ import pytest
 
 from lading.schedulers.slurm.listing import (
     read_config,
+    read_node_sizes,
     read_partitions,
     read_sacct,
     read_seconds,
@@ -39,8 +40,21 @@ def test_sacct_keeps_the_last_row_of_a_requeued_job():
     text = "7|REQUEUED|0:0|2026-11-27T13:00:00|n1\n7|COMPLETED|0:0|2026-11-27T14:00:00|n2\n8_2|CANCELLED by 0|0:15|x|n1\n"
     requeued, canceled = read_sacct(text)
     assert (requeued.identity, requeued.state, requeued.nodes) == ("7", "COMPLETED", "n2")
-    assert requeued.previous_state == "REQUEUED"
+    assert (requeued.earlier_states, requeued.previous_state) == (("REQUEUED",), "REQUEUED")
+    assert (canceled.earlier_states, canceled.previous_state) == ((), "")
     assert (canceled.identity, canceled.state, canceled.exit_code) == ("8_2", "CANCELLED", "0:15")
+
+
+def test_sacct_tells_how_every_earlier_copy_ended():
+    rows = ["NODE_FAIL", "PREEMPTED", "REQUEUED", "RUNNING"]
+    [job] = read_sacct("".join(f"7|{state}|0:0|x|n1\n" for state in rows))
+    assert (job.state, job.earlier_states) == ("RUNNING", ("NODE_FAIL", "PREEMPTED", "REQUEUED"))
+    assert job.previous_state == "REQUEUED"
+
+
+def test_sizes_of_nodes():
+    text = "16|64000\n8+|32000+\n 4 | 100 \nCPUS|MEMORY\n"
+    assert read_node_sizes(text) == [(16, 64000), (8, 32000), (4, 100)]
 
 
 @pytest.mark.parametrize(
