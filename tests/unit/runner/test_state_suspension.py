@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from typing import Any
 
 from lading.toolkit.runner.events import (
     HoldLease,
@@ -19,7 +20,7 @@ from tests.unit.runner.test_state import LEASE, Driver, job
 ASLEEP = 3 * LEASE
 
 
-def suspended(**policy: str) -> Driver:
+def suspended(**policy: Any) -> Driver:
     """Return a node that runs `a`, was warned, and has said so."""
     driver = Driver(**policy)
     driver.run(job("a", runtime_limit_seconds=50.0))
