@@ -171,8 +171,11 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
             {"id": row_id},
         )
         yield from _end_told(ledger, living, report)
+        for copy, earlier in enumerate(report.earlier_causes):
+            if earlier is not None:
+                yield from _refine_causes(row_id, earlier, copy)
         if report.cause is not None:
-            yield from _refine_causes(row_id, report.cause)
+            yield from _refine_causes(row_id, report.cause, (yield from _last_copy(row_id)))
         if report.state == "ended":
             yield from _ended(ledger, row, living, report)
         elif row["status"] != "complete":
@@ -213,20 +216,29 @@ def _end_told(ledger: Ledger, living: Sequence[Any], report: AllocationReport) -
         yield from attempts.end_attempts(ledger, ends, node["hostname"])
 
 
-def _refine_causes(allocation_id: int, cause: str) -> Steps:
+def _last_copy(allocation_id: int) -> Steps:
+    """Return the restart count of the copy that ended last."""
+    [row] = yield Statement(
+        "SELECT max(restart_count) AS copy FROM compute_node WHERE allocation_id = :id "
+        "AND state IN ('left', 'lost')",
+        {"id": allocation_id},
+    )
+    return row["copy"]
+
+
+def _refine_causes(allocation_id: int, cause: str, copy: int | None) -> Steps:
     """Put right what a runner could not know: at TERM it only sees that its allocation ends.
 
-    The charge moves to the budget of the true cause and nothing else changes. Only the copy that ended
-    last is meant: one that Slurm preempted and started again may be ended a second time for another reason.
+    The charge moves to the budget of the true cause and nothing else changes. Only the attempts of that copy
+    are meant: one that Slurm preempted and started again may be ended a second time for another reason.
     """
-    if cause == Cause.ALLOCATION_ENDED:
+    if cause == Cause.ALLOCATION_ENDED or copy is None:
         return
     yield Statement(
         "UPDATE attempt SET cause = :cause WHERE state = 'ended' AND cause = 'allocation_ended' "
         "AND compute_node_id IN (SELECT id FROM compute_node WHERE allocation_id = :id "
-        "AND state IN ('left', 'lost') AND restart_count = (SELECT max(restart_count) FROM compute_node "
-        "WHERE allocation_id = :id AND state IN ('left', 'lost')))",
-        {"id": allocation_id, "cause": cause},
+        "AND state IN ('left', 'lost') AND restart_count = :copy)",
+        {"id": allocation_id, "cause": cause, "copy": copy},
     )
 
 

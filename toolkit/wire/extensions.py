@@ -276,6 +276,8 @@ class AllocationReport(Message):
     proof_of_death: bool = False
     """No process of it can be alive (design: proof of death)."""
     cause: Cause | None = None
+    earlier_causes: list[Cause | None] = []
+    """What ended each copy before this one, by its restart count, as far as the backend knows."""
     end_seconds: float | None = None
     is_observed: bool = True
     """False: the backend could not say, and `state` is only what the row holds."""
