@@ -1,8 +1,9 @@
 """Jobs that Slurm started again under their number: how each earlier copy ended, as the accounting says.
 
 The queue shows the newest copy only, so what is to be looked up is inferred from it: a job that ran and
-waits again, or runs since another moment than it did. A copy may come and go between two looks, and the
-accounting is late by a second or two: it is asked until it knows as many copies as there must have been.
+waits again, that is held back as Slurm holds what it starts again (BeginTime), that runs since another
+moment than it did, or that is over. Copies come and go between two looks, and the accounting is late by a
+second or two: it is asked until it knows as many copies as there must have been.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from lading.schedulers.slurm.listing import Job
-from lading.schedulers.slurm.states import is_waiting
+from lading.schedulers.slurm.states import is_over, is_waiting
 
+_HELD_BACK = "BeginTime"
 _NO_COPY = frozenset({"RESIZING"})
 """A row of the accounting that ends with a change of size; the same copy goes on."""
 
@@ -25,6 +27,8 @@ class Restarts:
         """Of the copy that was seen to run last."""
         self._wanted: dict[str, int] = {}
         """Job -> how many earlier copies the accounting must know before it is believed."""
+        self._explained: set[str] = set()
+        """Those of which it is known why they wait again, or that are over and were asked about."""
         self._new: set[str] = set()
 
     def submitted(self, names: Iterable[str]) -> None:
@@ -39,22 +43,32 @@ class Restarts:
                 # A submitter before us may have watched it, and died before it could tell.
                 self._wanted[name] = 0
         before = self._running_since.get(name)
+        more = len(self._earlier[name]) + 1
         if is_waiting(job):
-            has_restarted = before is not None
+            has_run = before is not None or job.reason == _HELD_BACK
+            if has_run and name not in self._explained:
+                self._wanted[name] = more
             self._running_since.pop(name, None)
+        elif is_over(job):
+            if name not in self._explained:
+                self._explained.add(name)
+                self._wanted.setdefault(name, 0)
         else:
-            has_restarted = bool(before) and job.start not in {"", before}
+            self._explained.discard(name)
+            if before and job.start not in {"", before}:
+                self._wanted[name] = more
             self._running_since[name] = job.start or before or ""
-        if has_restarted:
-            self._wanted[name] = len(self._earlier[name]) + 1
         return name in self._wanted
 
     def record(self, name: str, record: Job) -> None:
         """Take in what the accounting says."""
         states = tuple(state for state in record.earlier_states if state not in _NO_COPY)
-        if len(states) >= self._wanted.get(name, 0):
+        wanted = self._wanted.get(name, 0)
+        if len(states) >= wanted:
             self._wanted.pop(name, None)
             self._earlier[name] = states
+            if wanted:
+                self._explained.add(name)
 
     def earlier(self, name: str) -> tuple[str, ...]:
         """Return how the copies before the one that runs or waits ended, the oldest first."""
@@ -64,6 +78,7 @@ class Restarts:
         """Forget all jobs but these."""
         kept = set(names)
         self._new -= self._earlier.keys() - kept
+        self._explained &= kept
         for memory in (self._earlier, self._running_since, self._wanted):
             for name in memory.keys() - kept:
                 del memory[name]

@@ -44,6 +44,11 @@ def is_waiting(job: Job) -> bool:
     return job.state in _WAITING
 
 
+def is_over(job: Job) -> bool:
+    """Tell whether its newest copy has ended."""
+    return job.state in _ENDED
+
+
 def observation_of(external_id: str, job: Job, *, was_active: bool = False) -> Observation:
     """Return what to tell of an allocation whose job was found."""
     # Why earlier copies were ended; never a proof that they have ended everywhere.

@@ -8,8 +8,8 @@ from lading.schedulers.slurm.restarts import Restarts
 FIRST, SECOND = "2026-01-01T10:00:00", "2026-01-01T10:05:00"
 
 
-def waiting() -> Job:
-    return Job("7", "PENDING", "BeginTime")
+def waiting(reason: str = "Priority") -> Job:
+    return Job("7", "PENDING", reason)
 
 
 def running(start: str) -> Job:
@@ -53,6 +53,25 @@ def test_one_that_came_and_went_between_two_looks_is_noticed_by_its_start() -> N
     restarts.record("x", recorded("PREEMPTED", "REQUEUED"))
     assert restarts.earlier("x") == ("PREEMPTED", "REQUEUED")
     assert not restarts.look("x", running(SECOND))
+
+
+def test_one_that_ran_between_two_looks_is_noticed_by_being_held_back() -> None:
+    restarts = submitted()
+    assert not restarts.look("x", waiting())
+    assert restarts.look("x", waiting("BeginTime"))
+    restarts.record("x", recorded("PREEMPTED"))
+    assert not restarts.look("x", waiting("BeginTime"))
+    assert not restarts.look("x", running(SECOND))
+    assert restarts.look("x", waiting("BeginTime")), "that is another time"
+
+
+def test_one_that_is_over_is_asked_about_once_if_its_copies_are_not_known() -> None:
+    restarts = submitted()
+    restarts.look("x", waiting())
+    assert restarts.look("x", Job("7", "CANCELLED"))
+    restarts.record("x", recorded("PREEMPTED"))
+    assert restarts.earlier("x") == ("PREEMPTED",)
+    assert not restarts.look("x", Job("7", "CANCELLED"))
 
 
 def test_whoever_did_not_submit_it_asks_once() -> None:
