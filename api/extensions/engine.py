@@ -26,21 +26,23 @@ from lading.api.storage.statements import Effects, UseCase, Work
 from lading.toolkit.clock import to_milliseconds
 from lading.toolkit.errors import BadInput, Forbidden, NotFound
 from lading.toolkit.wire.extensions import (
-    AllocationRequest,
-    AllocationRequestResponse,
-    Launch,
-    OpenAllocation,
     Progress,
     RegisterRequest,
     RegisterResponse,
     RestartRequest,
     RestartResponse,
-    ShapeWanted,
     StartRequest,
-    SubmitterSyncRequest,
-    SubmitterSyncResponse,
     SyncRequest,
     SyncResponse,
+)
+from lading.toolkit.wire.submissions import (
+    AllocationRequest,
+    AllocationRequestResponse,
+    Launch,
+    OpenAllocation,
+    ShapeWanted,
+    SubmitterSyncRequest,
+    SubmitterSyncResponse,
 )
 
 SHORTEST_SECRET = 32

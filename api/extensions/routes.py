@@ -9,7 +9,7 @@ from lading.api.extensions.engine import ROUTES as ENGINE_ROUTES
 from lading.api.extensions.scripts import ROUTES as SCRIPT_ROUTES
 from lading.api.routing import ADMINISTRATORS, Query, Route
 from lading.api.services.identity import Scope
-from lading.toolkit.wire.extensions import NodeTokenResponse
+from lading.toolkit.wire.submissions import NodeTokenResponse
 
 _OWNERS = frozenset({Scope.USER, Scope.ADMIN})
 

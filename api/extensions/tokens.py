@@ -9,7 +9,7 @@ import msgspec
 from lading.api.context import Call
 from lading.api.services import tokens
 from lading.toolkit.clock import to_milliseconds
-from lading.toolkit.wire.extensions import NodeTokenResponse
+from lading.toolkit.wire.submissions import NodeTokenResponse
 
 MOST_PER_PAGE = 100_000
 

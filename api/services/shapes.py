@@ -13,7 +13,7 @@ from lading.api.services.sites import site_of
 from lading.api.storage.statements import Effects, Statement, Work
 from lading.toolkit.domain.demand import ConfigView, Shape, Sizing
 from lading.toolkit.domain.values import parse_memory
-from lading.toolkit.wire.extensions import ShapeReport, ShapeWanted
+from lading.toolkit.wire.submissions import ShapeReport, ShapeWanted
 
 _LASTS_MS: Final = 600_000
 """Partitions change: asked again after so long, the old answer is used meanwhile."""

@@ -18,7 +18,7 @@ from lading.api.services.workflows import lock_workflow_id
 from lading.api.storage.keys import take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.domain.states import Cause, LaunchState
-from lading.toolkit.wire.extensions import AllocationReport, LaunchReport
+from lading.toolkit.wire.submissions import AllocationReport, LaunchReport
 
 LEASE_SECONDS = 30.0
 _LOOK_AGE_SECONDS = 30.0

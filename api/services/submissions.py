@@ -23,7 +23,7 @@ from lading.api.storage.statements import Effects, Many, Statement, Work
 from lading.toolkit.domain import demand
 from lading.toolkit.domain.states import WORKFLOW_COMPLETE, JobStatus
 from lading.toolkit.errors import BadInput, NotFound
-from lading.toolkit.wire.extensions import (
+from lading.toolkit.wire.submissions import (
     AllocationRequest,
     AllocationRequestResponse,
     Launch,

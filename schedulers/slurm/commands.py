@@ -18,7 +18,7 @@ from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import BadInput, NotFound
 from lading.toolkit.settings import state_directory
-from lading.toolkit.wire.extensions import AllocationRequest
+from lading.toolkit.wire.submissions import AllocationRequest
 
 if TYPE_CHECKING:
     from lading.toolkit.client import Document, Lading

@@ -9,7 +9,7 @@ import pytest
 from lading.api.services import allocations as allocation_changes
 from lading.api.services import submission_reports, submissions, sweeper
 from lading.toolkit.domain.states import Cause
-from lading.toolkit.wire.extensions import AllocationReport, Launch, LaunchReport
+from lading.toolkit.wire.submissions import AllocationReport, Launch, LaunchReport
 from tests.engine.driver import Engine
 from tests.engine.model import FLUSH_MS, LEASE_MS, Ask, JobSpec, Refused, Report
 from tests.engine.stored import TESTER

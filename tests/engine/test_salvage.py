@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from lading.api.services import submission_reports, submissions
-from lading.toolkit.wire.extensions import AllocationReport, Ended, LaunchReport
+from lading.toolkit.wire.extensions import Ended
+from lading.toolkit.wire.submissions import AllocationReport, LaunchReport
 from tests.engine.driver import Engine
 from tests.engine.model import JobSpec, Report
 from tests.engine.worker import Worker, add_graph

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from lading.api.storage.statements import Effects, Statement, UseCase
-from lading.toolkit.wire.extensions import AllocationReport
+from lading.toolkit.wire.submissions import AllocationReport
 from tests.engine.driver import Engine
 from tests.engine.model import FLUSH_MS, LEASE_MS, Refused
 from tests.engine.test_leases import allocations, launch, ready, tell

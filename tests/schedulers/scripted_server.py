@@ -12,7 +12,8 @@ import msgspec
 from aiohttp import web
 
 from lading.toolkit.private_files import boot_id, write_private
-from lading.toolkit.wire.extensions import (
+from lading.toolkit.wire.files import ServerFile
+from lading.toolkit.wire.submissions import (
     Launch,
     LaunchReport,
     NodeTokenResponse,
@@ -20,7 +21,6 @@ from lading.toolkit.wire.extensions import (
     SubmitterSyncRequest,
     SubmitterSyncResponse,
 )
-from lading.toolkit.wire.files import ServerFile
 
 LEASE = 4.0
 TOKEN = "a-token-of-the-owner"

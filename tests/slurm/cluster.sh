@@ -15,6 +15,7 @@
 #   CLUSTER_ACCOUNTING=yes    no: without MariaDB and slurmdbd, as some sites have it
 #   CLUSTER_STRICT=no         yes: limits are enforced at submission, by association and by QOS
 #   CLUSTER_USER=             an account of this machine that may submit CLUSTER_MAX_SUBMIT=2 jobs at once
+#   CLUSTER_PACKAGES=         further packages of Debian that jobs need, such as openmpi-bin
 #   CLUSTER_NODE_TIMEOUT=60   seconds until a silent node is down; a busy machine loses nodes below 30
 set -euo pipefail
 
@@ -65,8 +66,10 @@ bridge() { cat "$RUN/bridge"; }
 # ---- packages ----------------------------------------------------------------------------------
 
 install_packages() {
-    local wanted=(slurmctld slurmd slurm-client munge iproute2) missing=() name guard=
+    local wanted=(slurmctld slurmd slurm-client munge iproute2) further=() missing=() name guard=
     [ "$1" = no ] || wanted+=(slurmdbd slurm-wlm-mysql-plugin mariadb-server)
+    read -ra further <<<"${CLUSTER_PACKAGES:-}"
+    wanted+=("${further[@]}")
     for name in "${wanted[@]}"; do
         [ "$(dpkg-query -W -f='${db:Status-Status}' "$name" 2>/dev/null)" = installed ] || missing+=("$name")
     done

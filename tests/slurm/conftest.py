@@ -45,6 +45,17 @@ class Cluster:
         inside = ["nsenter", f"--net=/run/netns/{self.bridge}-{name}", *command]
         return subprocess.run(inside, capture_output=True, text=True, check=False)
 
+    def revive(self, name: str) -> None:
+        """Bring a node back that was set down."""
+
+        def is_up() -> bool:
+            state = self.run("sinfo", "-hN", "-p", "main", "-n", name, "-o", "%T").strip()
+            if state.startswith("down"):
+                self.run("scontrol", "update", f"nodename={name}", "state=resume", check=False)
+            return state in {"idle", "mixed", "allocated", "completing"}
+
+        until(is_up, 90, f"{name} is back", pause=0.3)
+
     def queue(self) -> list[str]:
         """List the jobs that wait or run."""
         return self.run("squeue", "-h", "-r", "-o", "%i %T %r %j").splitlines()
@@ -86,6 +97,13 @@ def cluster_bare() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
+def cluster_of_three() -> Iterator[Cluster]:
+    """Three nodes, so that a job of two has only a part of its allocation; with mpirun."""
+    with running_cluster(nodes="3", accounting="no", packages="openmpi-bin") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
 def guest() -> str:
     """Name an unprivileged user of this machine."""
     try:
@@ -112,6 +130,12 @@ def on_a(cluster_a: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluste
 def on_any(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """The same, with accounting and without."""
     yield from _entered(request.getfixturevalue(request.param), monkeypatch)
+
+
+@pytest.fixture
+def on_three(cluster_of_three: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Let this process talk to the cluster of three nodes; leave no job behind."""
+    yield from _entered(cluster_of_three, monkeypatch)
 
 
 @pytest.fixture

@@ -21,6 +21,15 @@ def host(on_a, tmp_path):
     made.stop()
 
 
+@pytest.fixture
+def host_of_three(on_three, tmp_path):
+    made = Host(on_three, tmp_path)
+    made.start()
+    yield made
+    on_three.revive("n3")
+    made.stop()
+
+
 def script(folder: Path, name: str, *lines: str) -> str:
     path = folder / name
     path.write_text("#!/bin/bash\n" + "\n".join(lines) + "\n")
@@ -108,3 +117,74 @@ def test_a_canceled_job_leaves_no_process_on_other_nodes(host):
     host.lading("jobs", "wait", "-w", key)
     statuses = {row["name"]: row["status"] for row in host.listed("jobs", "list", "-w", key)}
     assert statuses == {"long": "canceled", "after": "done"}
+
+
+def test_a_node_that_is_lost_takes_its_job_along_and_nothing_else(host_of_three):
+    host, out = host_of_three, host_of_three.folder
+    # Twice: what it does until its node dies, and again on the two nodes that are left.
+    pair = script(
+        out, "pair",
+        f"srun bash -c 'echo $SLURMD_NODENAME >> {out}/pair.$LADING_ATTEMPT; touch {out}/began;"
+        f" [ $LADING_ATTEMPT = 2 ] || exec sleep 300' || exit 1",
+    )  # fmt: skip
+    narrow = script(out, "narrow", f"until [ -e {out}/go ]; do sleep 0.1; done")
+    made = document(
+        [
+            {"name": "pair", "command": pair, "resource_requirements": "pair"},
+            *({"name": f"narrow{number}", "command": narrow} for number in range(4)),
+        ],
+        cpus=None, mem=None, nodes=3, exclusive=True, extra="--no-kill",
+    )  # fmt: skip
+    made["resource_requirements"].append(
+        {"name": "pair", "num_cpus": 4, "num_nodes": 2, "memory": "10m", "runtime": "PT5M"}
+    )
+    made["resource_requirements"][0]["runtime"] = "PT5M"
+    key = host.submit(made)
+    until((out / "began").exists, 60.0, "the wide job runs")
+    until(lambda: len(lines(out / "pair.1")) == 2, 60.0, "on both of its nodes")
+    assert sorted(lines(out / "pair.1")) == ["n2", "n3"]
+    host.cluster.run("scontrol", "update", "nodename=n3", "state=down", "reason=test")
+
+    def attempts(job):
+        return [(row["cause"], row["state"]) for row in host.listed("jobs", "attempts", job, "-w", key)]
+
+    until(lambda: attempts("pair")[0] == ("node_lost", "ended"), 60.0, "the loss is reported", pause=0.3)
+    (allocation,) = host.listed("allocations", "list", "-w", key)
+    assert allocation["status"] == "active"
+    statuses = {row["name"]: row["status"] for row in host.listed("jobs", "list", "-w", key)}
+    assert statuses == {"pair": "ready", **{f"narrow{number}": "submitted" for number in range(4)}}
+    (out / "go").touch()
+    outcome = host.lading("jobs", "wait", "-w", key)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert attempts("pair") == [("node_lost", "ended"), ("exit", "ended")]
+    assert sorted(lines(out / "pair.2")) == ["n1", "n2"], "the lost node is handed to nobody"
+    assert all(attempts(f"narrow{number}") == [("exit", "ended")] for number in range(4))
+    assert host.called()["sbatch"] == 1
+
+
+def test_a_job_that_is_too_long_ends_on_all_of_its_nodes(host):
+    out = host.folder
+    remote = script(
+        out, "remote",
+        "trap '' TERM",
+        f"echo $$ > {out}/$SLURMD_NODENAME.part; mv {out}/$SLURMD_NODENAME.part {out}/$SLURMD_NODENAME.pid",
+        "while :; do sleep 0.5; done",
+    )  # fmt: skip
+    # The nodes see one table of processes: whoever has them next finds nothing of the job before.
+    after = script(
+        out, "after", f"for pid in $(cat {out}/n1.pid {out}/n2.pid); do kill -0 $pid && exit 1; done; :"
+    )
+    made = wide([
+        {"name": "long", "command": f"srun {remote}", "resource_requirements": "short", "priority": 1},
+        {"name": "after", "command": after, "resource_requirements": "pair"},
+    ])  # fmt: skip
+    made["resource_requirements"].append(
+        {"name": "short", "num_cpus": 4, "num_nodes": 2, "memory": "10m", "runtime": "PT10S"}
+    )
+    key = host.submit(made)
+    host.lading("jobs", "wait", "-w", key)
+    statuses = {row["name"]: row["status"] for row in host.listed("jobs", "list", "-w", key)}
+    assert statuses == {"long": "terminated", "after": "done"}
+    (attempt,) = host.listed("jobs", "attempts", "long", "-w", key)
+    assert attempt["cause"] == "job_timeout"
+    assert len([*out.glob("*.pid")]) == 2

@@ -11,14 +11,14 @@ import pytest
 from lading.toolkit.private_files import boot_id
 from lading.toolkit.runner.spool import Spool, encode_record
 from lading.toolkit.submitter.salvage import Filled, Salvage, remove
-from lading.toolkit.wire.extensions import (
+from lading.toolkit.wire.extensions import Ended
+from lading.toolkit.wire.files import SPOOL_FOLDER, NodeFile, spool_name
+from lading.toolkit.wire.submissions import (
     AllocationReport,
-    Ended,
     OpenAllocation,
     SubmitterSyncRequest,
     SubmitterSyncResponse,
 )
-from lading.toolkit.wire.files import SPOOL_FOLDER, NodeFile, spool_name
 
 TAG = "lading-t"
 NOW = 1000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lading.toolkit.domain.demand import Shape
 from lading.toolkit.submitter.messages import AskShape, Instruction, ShapeTold, SyncAnswered
 from lading.toolkit.submitter.state import SubmitterState
-from lading.toolkit.wire.extensions import ShapeReport, ShapeWanted, SubmitterSyncResponse
+from lading.toolkit.wire.submissions import ShapeReport, ShapeWanted, SubmitterSyncResponse
 
 
 def wanted(rev: int = 1) -> ShapeWanted:

@@ -35,7 +35,7 @@ from lading.toolkit.submitter.messages import (
     Ticked,
 )
 from lading.toolkit.submitter.state import SubmitterState
-from lading.toolkit.wire.extensions import (
+from lading.toolkit.wire.submissions import (
     Launch,
     OpenAllocation,
     SubmitterSyncRequest,

@@ -18,7 +18,8 @@ from lading.toolkit.client.events import Event, EventDecoder
 from lading.toolkit.client.life import LifeVerbs
 from lading.toolkit.client.session import Call, Patience, QueryValue, path_of
 from lading.toolkit.errors import Unavailable
-from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS, AllocationRequest, AttemptDocument, Progress
+from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS, AttemptDocument, Progress
+from lading.toolkit.wire.submissions import AllocationRequest
 
 __all__ = ["BATCH_SIZE", "AsyncLading", "Document"]
 

@@ -58,6 +58,8 @@ class JobsStarted(Event):
 class JobsEnded(Event):
     jobs: tuple[tuple[Ended, float], ...]
     """(report, when)."""
+    lost_hosts: tuple[str, ...] = ()
+    """Nodes of theirs that no job may have from now on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

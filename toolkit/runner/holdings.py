@@ -36,14 +36,6 @@ class Capacity:
     hosts: tuple[str, ...] = ()
     """The nodes of the allocation that this runner hands out, its own first; none outside of Slurm."""
 
-    def can_ever_run(self, job: ClaimedJob) -> bool:
-        return (
-            job.num_cpus <= self.num_cpus
-            and job.memory_bytes <= self.memory_bytes
-            and job.num_gpus <= len(self.gpus)
-            and job.num_nodes <= max(1, len(self.hosts))
-        )
-
 
 @dataclass(slots=True)
 class Attempt:
@@ -101,6 +93,8 @@ class Holdings:
     free_groups: list[tuple[int, ...]] = field(default_factory=list)
     free_hosts: list[str] = field(default_factory=list)
     """Nodes beside our own that no job of several nodes has."""
+    other_hosts: set[str] = field(default_factory=set)
+    """Nodes beside our own that are still there."""
 
     def __post_init__(self) -> None:
         self.free_cpus = self.capacity.num_cpus
@@ -108,6 +102,7 @@ class Holdings:
         self.free_gpus = list(self.capacity.gpus)
         self.free_groups = list(self.capacity.cpu_groups)
         self.free_hosts = list(self.capacity.hosts[1:])
+        self.other_hosts = set(self.free_hosts)
 
     def __contains__(self, attempt: str) -> bool:
         """Tell whether an attempt is held, or was held not long ago."""
@@ -117,6 +112,22 @@ class Holdings:
     def is_idle(self) -> bool:
         """Nothing runs and nothing waits to run; reports may still be on their way."""
         return not self.launched and not self.queue
+
+    def can_ever_run(self, job: ClaimedJob) -> bool:
+        whole = self.capacity
+        return (
+            job.num_cpus <= whole.num_cpus
+            and job.memory_bytes <= whole.memory_bytes
+            and job.num_gpus <= len(whole.gpus)
+            and job.num_nodes <= 1 + len(self.other_hosts)
+        )
+
+    def lose(self, hosts: Iterable[str]) -> list[Attempt]:
+        """Give no job these nodes any more, our own excepted; return what is queued and cannot run now."""
+        self.other_hosts.difference_update(hosts)
+        self.free_hosts = [host for host in self.free_hosts if host in self.other_hosts]
+        # Queued jobs start in their order: one that waits for what is gone would hold all others back.
+        return [one for one in self.queue if one.job is not None and not self.can_ever_run(one.job)]
 
     def enqueue(self, job: ClaimedJob) -> None:
         attempt = Attempt(job.attempt_id, Phase.QUEUED, job)
@@ -224,7 +235,7 @@ class Holdings:
             del self.launched[attempt.id]
             self.free_cpus += attempt.num_cpus
             self.free_memory += attempt.memory_bytes
-            self.free_hosts.extend(host for host in attempt.hosts if host != self.capacity.hosts[0])
+            self.free_hosts.extend(host for host in attempt.hosts if host in self.other_hosts)
             self.free_gpus.extend(attempt.gpus)
             self.free_groups.extend(attempt.cpu_groups)
         elif attempt.phase is Phase.QUEUED and attempt.job is not None:

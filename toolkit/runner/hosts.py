@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,9 +23,6 @@ _STRIPPED: Final = frozenset({
 })  # fmt: skip
 # Slurm's numbers of the batch script and of salloc's shell, which are no step of several tasks.
 _NO_STEPS: Final = frozenset({"4294967290", "4294967291"})
-_COMMAND_SECONDS: Final = 15.0
-_CLEARING_SECONDS: Final = 60.0
-_PAUSE_SECONDS: Final = 0.25
 
 
 def hosts_of(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -110,35 +105,3 @@ def write_hostfile(path: Path, hosts: Sequence[str], slots: int) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write("".join(f"{host}\n" for host in hosts) * slots)
-
-
-def clear_steps(hosts: Sequence[str], job: str) -> str:
-    """End what still runs in steps on these nodes; return why that is not certain, or nothing.
-
-    A killed srun leaves its tasks on other nodes alone. The nodes are one job's own, so every step is its.
-    """
-    give_up_at = time.monotonic() + _CLEARING_SECONDS
-    wanted = set(hosts)
-    while True:
-        try:
-            lines = _call("squeue", "--steps", "--noheader", f"--jobs={job}", "--format=%i %N").splitlines()
-            steps = [
-                step
-                for step, _, nodes in (line.strip().partition(" ") for line in lines)
-                if step.rpartition(".")[2].isdigit() and wanted & set(expand(nodes))
-            ]
-            if not steps:
-                return ""
-            _call("scancel", "--signal=KILL", *steps)
-            failure = f"steps {', '.join(steps)} do not end"
-        except (OSError, subprocess.SubprocessError) as error:
-            failure = f"Slurm was not reached: {error}"
-        if time.monotonic() > give_up_at:
-            return failure
-        time.sleep(_PAUSE_SECONDS)
-
-
-def _call(*command: str) -> str:
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=True
-    ).stdout

@@ -19,7 +19,7 @@ from lading.toolkit.clock import SystemClock
 from lading.toolkit.domain.buffers import DEFAULT_BUFFER_SECONDS
 from lading.toolkit.errors import Fenced, LadingError
 from lading.toolkit.private_files import boot_id
-from lading.toolkit.runner import events, hardware, hosts, options, processes, remains
+from lading.toolkit.runner import events, hardware, hosts, options, processes, remains, steps
 from lading.toolkit.runner.assignment import Place, UnusableCommand, hostfile_of, launch_of
 from lading.toolkit.runner.channel import GuardianChannel
 from lading.toolkit.runner.completion import ended_fields
@@ -246,12 +246,12 @@ class Runner:
 
     async def _clear(self, assignment: events.Assignment, ended: Ended, at: float) -> None:
         """Report a job of several nodes only when nothing of it runs: its nodes are handed out again then."""
-        failure = await asyncio.to_thread(hosts.clear_steps, assignment.hosts, os.environ["SLURM_JOB_ID"])
-        if failure:
-            self._journal.error(f"Attempt {ended.attempt_id} may have left processes: {failure}.")
-            ended.message = f"{ended.message} It may have left processes: {failure}.".strip()
+        cleared = await asyncio.to_thread(steps.clear_steps, assignment.hosts, os.environ["SLURM_JOB_ID"])
+        if cleared.failure:
+            self._journal.error(f"Attempt {ended.attempt_id} may have left processes: {cleared.failure}.")
+        steps.note_cleared(ended, cleared)
         hostfile_of(assignment, self._place).unlink(missing_ok=True)
-        self.dispatch(events.JobsEnded(jobs=((ended, at),)))
+        self.dispatch(events.JobsEnded(jobs=((ended, at),), lost_hosts=cleared.lost + cleared.stuck))
 
     def _schedule(self) -> None:
         if self._exit.done():

@@ -222,7 +222,7 @@ class RunnerState:
         fresh = [job for job in response.claims if job.attempt_id not in self.holdings]
         for job in fresh:
             self.holdings.enqueue(job)
-            can_run = self.holdings.capacity.can_ever_run(job)
+            can_run = self.holdings.can_ever_run(job)
             if not can_run:
                 self._look_ahead.refused = True
             if not can_run or self.mode is not Mode.WORKING:
@@ -317,6 +317,7 @@ class RunnerState:
                 self._conversation.report_by(now + STARTED_BATCH_SECONDS)
 
     def _on_ended(self, event: JobsEnded, now: float) -> None:
+        self._give_back(self.holdings.lose(event.lost_hosts))
         for ended, at in event.jobs:
             attempt = self.holdings.launched.get(ended.attempt_id)
             if attempt is None:

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 from lading.toolkit.client.session import Call, Patience, Session, path_of
 from lading.toolkit.client.target import Target
 from lading.toolkit.errors import Unauthenticated
-from lading.toolkit.wire.extensions import NodeTokenResponse, SubmitterSyncRequest, SubmitterSyncResponse
+from lading.toolkit.wire.submissions import NodeTokenResponse, SubmitterSyncRequest, SubmitterSyncResponse
 
 _ANSWER_SECONDS: Final = 15.0
 T = TypeVar("T")

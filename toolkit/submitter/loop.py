@@ -47,7 +47,7 @@ from lading.toolkit.submitter.node_files import NodeFiles
 from lading.toolkit.submitter.reachability import check_reachable
 from lading.toolkit.submitter.salvage import Salvage, remove
 from lading.toolkit.submitter.state import SubmitterState
-from lading.toolkit.wire.extensions import ShapeReport, SubmitterSyncResponse
+from lading.toolkit.wire.submissions import ShapeReport, SubmitterSyncResponse
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from lading.toolkit.backends import Allocation, Observation
-from lading.toolkit.wire.extensions import (
+from lading.toolkit.wire.submissions import (
     Launch,
     ShapeReport,
     ShapeWanted,

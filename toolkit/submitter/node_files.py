@@ -12,8 +12,8 @@ from lading.toolkit.backends import LaunchRequest
 from lading.toolkit.client.target import Target
 from lading.toolkit.errors import BadInput
 from lading.toolkit.private_files import make_private_directory, read_private, write_private
-from lading.toolkit.wire.extensions import Launch, NodeTokenResponse
 from lading.toolkit.wire.files import NodeFile
+from lading.toolkit.wire.submissions import Launch, NodeTokenResponse
 
 _SUFFIX: Final = ".json"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from lading.toolkit.backends import Allocation
-from lading.toolkit.wire.extensions import Launch, LaunchReport
+from lading.toolkit.wire.submissions import Launch, LaunchReport
 
 
 class Phase(Enum):

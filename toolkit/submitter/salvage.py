@@ -19,13 +19,9 @@ from msgspec.structs import replace
 
 from lading.toolkit.errors import BadInput
 from lading.toolkit.private_files import boot_id, open_private
-from lading.toolkit.wire.extensions import (
-    AllocationReport,
-    Ended,
-    SubmitterSyncRequest,
-    SubmitterSyncResponse,
-)
+from lading.toolkit.wire.extensions import Ended
 from lading.toolkit.wire.files import SPOOL_FOLDER, NodeFile, SpoolRecord, boot_of_spool, spool_pattern
+from lading.toolkit.wire.submissions import AllocationReport, SubmitterSyncRequest, SubmitterSyncResponse
 
 logger = logging.getLogger("lading.submitter")
 

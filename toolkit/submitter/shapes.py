@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from lading.toolkit.submitter.messages import AskShape, ShapeTold
-from lading.toolkit.wire.extensions import ShapeReport, ShapeWanted
+from lading.toolkit.wire.submissions import ShapeReport, ShapeWanted
 
 _AGAIN_SECONDS: Final = 60.0
 """Between two questions about the same revision of a config."""

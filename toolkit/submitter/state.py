@@ -38,7 +38,7 @@ from lading.toolkit.submitter.messages import (
 from lading.toolkit.submitter.progress import Phase, Progress, in_order
 from lading.toolkit.submitter.shapes import ConfigShapes
 from lading.toolkit.submitter.watch import AllocationWatch
-from lading.toolkit.wire.extensions import Launch, LaunchReport, SubmitterSyncRequest
+from lading.toolkit.wire.submissions import Launch, LaunchReport, SubmitterSyncRequest
 
 _REPEAT_SECONDS: Final = 5.0
 """Before a report that the server acknowledged without effect is made again."""

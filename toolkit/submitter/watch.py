@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from lading.toolkit.backends import Observation, ObservedState
 from lading.toolkit.submitter.messages import BackendFailed, Cancel, Instruction, Observe, Observed
-from lading.toolkit.wire.extensions import AllocationReport, OpenAllocation
+from lading.toolkit.wire.submissions import AllocationReport, OpenAllocation
 
 _CANCEL_AGAIN_SECONDS: Final = 5.0
 _REPORTED: Final[Mapping[ObservedState, Literal["pending", "active", "suspended", "ended"]]] = {

@@ -6,6 +6,7 @@ import pytest
 
 from lading.toolkit.runner.holdings import Capacity, Holdings
 from lading.toolkit.runner.hosts import expand, hosts_of, is_of_the_step, step_environment, write_hostfile
+from lading.toolkit.runner.steps import Cleared, note_cleared
 from lading.toolkit.wire.extensions import ClaimedJob, Ended
 
 GIB = 1 << 30
@@ -64,7 +65,7 @@ def over(name: str) -> Ended:
 def test_wide_jobs_have_nodes_of_their_own():
     holdings = Holdings(Capacity(4, 4 * GIB, ("0",), hosts=("n1", "n2", "n3")))
     for asked in (job("narrow"), job("wide", nodes=2, cpus=4), job("widest", nodes=3)):
-        assert holdings.capacity.can_ever_run(asked)
+        assert holdings.can_ever_run(asked)
         holdings.enqueue(asked)
     narrow, wide = holdings.take_launchable()
     assert (narrow.hosts, wide.hosts) == ((), ("n2", "n3"))
@@ -78,4 +79,40 @@ def test_wide_jobs_have_nodes_of_their_own():
     holdings.end(widest, over("widest"), 2.0)
     assert (holdings.free_cpus, holdings.free_gpus) == (4, ["0"])
     assert sorted(holdings.free_hosts) == ["n2", "n3"]
-    assert not Holdings(Capacity(4, 4 * GIB)).capacity.can_ever_run(job("wide", nodes=2))
+    assert not Holdings(Capacity(4, 4 * GIB)).can_ever_run(job("wide", nodes=2))
+
+
+def test_a_lost_node_is_given_to_no_job():
+    holdings = Holdings(Capacity(4, 4 * GIB, hosts=("n1", "n2", "n3")))
+    for name, nodes in (("first", 2), ("second", 2), ("all", 3)):
+        holdings.enqueue(job(name, nodes=nodes))
+    (first,) = holdings.take_launchable()
+    assert first.hosts == ("n2", "n3")
+    assert [attempt.id for attempt in holdings.lose(["n3", "n1"])] == ["all"]
+    holdings.give_back(holdings.attempts["all"])
+    holdings.end(first, over("first"), 1.0)
+    assert holdings.free_hosts == ["n2"]
+    (second,) = holdings.take_launchable()
+    assert second.hosts == ("n1", "n2")
+    assert [holdings.can_ever_run(job(f"of {nodes}", nodes=nodes)) for nodes in (1, 2, 3)] == [
+        True,
+        True,
+        False,
+    ]
+    assert holdings.lose(["n2"]) == []
+    assert not holdings.can_ever_run(job("pair", nodes=2))
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "lost", "expected"),
+    [
+        ("exit", 137, ("n2",), ("node_lost", "terminated", "Slurm lost n2, which the job had.")),
+        ("exit", 0, ("n2",), ("exit", "done", "")),
+        ("exit", 1, (), ("exit", "done", "")),
+        ("job_timeout", -9, ("n2",), ("job_timeout", "done", "")),
+    ],
+)
+def test_only_a_failure_is_blamed_on_a_lost_node(cause, code, lost, expected):
+    ended = Ended(attempt_id="one", cause=cause, return_code=code, exec_seconds=1.0)
+    note_cleared(ended, Cleared(lost=lost))
+    assert (ended.cause, ended.status, ended.message) == expected
