@@ -63,6 +63,9 @@ class Observation:
     reason: str = ""
     proof_of_death: bool = False
     cause: Cause | None = None
+    earlier_causes: Sequence[Cause | None] = ()
+    """Of an allocation that its batch system started again: what ended each copy before this one, the first
+    one's first; None where that is not known or is nothing to be put right."""
     end_seconds: float | None = None
     """Until the batch system ends it."""
     cannot_start: bool = False

@@ -15,11 +15,12 @@ import orjson
 from lading.api.services import setbacks, shapes, sites, taking_back
 from lading.api.services.identity import Principal
 from lading.api.services.ledger import Ledger, Steps
-from lading.api.services.nodes import buffer_seconds
+from lading.api.services.nodes import asked_buffer_seconds
 from lading.api.services.submissions import configs_of, schedule_requested, write_launch
 from lading.api.services.workflows import find_workflow, lock_workflow_id
 from lading.api.storage.statements import Effects, Statement, Work
 from lading.toolkit.clock import iso_utc
+from lading.toolkit.domain.buffers import buffer_seconds
 from lading.toolkit.domain.demand import OpenCount, WorkClass
 from lading.toolkit.domain.planning import plan
 from lading.toolkit.domain.states import WORKFLOW_COMPLETE, AllocationState, JobStatus
@@ -29,7 +30,8 @@ from lading.toolkit.wire.submissions import ConfigPlanning, Planning
 _UNFINISHED: Final = tuple(set(JobStatus) - WORKFLOW_COMPLETE)
 _MOST_REASONS: Final = 3
 _OPEN: Final = (
-    "SELECT a.*, l.automatic, l.error, l.not_before_ms AS retry_ms FROM scheduled_compute_node a "
+    "SELECT a.*, l.automatic, l.error, l.not_before_ms AS retry_ms, (SELECT min(n.started_ms) FROM compute_node n "
+    "WHERE n.allocation_id = a.id AND n.state IN ('active', 'silent')) AS began_ms FROM scheduled_compute_node a "
     "LEFT JOIN launch l ON l.id = a.launch_id WHERE a.workflow_id = :id AND a.status <> 'complete' ORDER BY a.id"
 )
 
@@ -128,7 +130,7 @@ def planning(principal: Principal, workflow: str, now_ms: int) -> Work:
 def _views(ledger: Ledger, rows: Sequence[Mapping[str, Any]], take_back_backends: Sequence[str]) -> Steps:
     work_classes = yield from _work_classes(ledger)
     unserved = yield from sites.unserved(ledger.workflow_id, ledger.now_ms)
-    buffer = buffer_seconds(orjson.loads(ledger.workflow["config"]))
+    buffer = asked_buffer_seconds(orjson.loads(ledger.workflow["config"]))
     names = Counter(config["name"] or "" for config in rows)
     views = [
         shapes.view_of(
@@ -210,11 +212,15 @@ def _count(allocations: Sequence[Any], now_ms: int, buffer: float, *, may_return
         active=len(active),
         leaving=len(allocations) - len(active) - len(waiting),
         returnable=len(returnable),
-        seconds_left=tuple(
-            max(0.0, (row["end_ms"] - now_ms) / 1000 - buffer) for row in active if row["end_ms"] is not None
-        ),
+        seconds_left=tuple(_seconds_left(row, now_ms, buffer) for row in active if row["end_ms"] is not None),
         reasons=tuple(list(reasons)[:_MOST_REASONS]),
     )
+
+
+def _seconds_left(row: Any, now_ms: int, buffer: float) -> float:
+    began_ms = now_ms if row["began_ms"] is None else row["began_ms"]
+    whole = float(row["end_ms"] - began_ms) / 1000
+    return max(0.0, float(row["end_ms"] - now_ms) / 1000 - buffer_seconds(buffer, whole))
 
 
 def _why_waiting(row: Any, now_ms: int) -> str:

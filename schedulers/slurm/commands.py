@@ -15,6 +15,7 @@ from lading.toolkit.backends import LaunchRequest
 from lading.toolkit.cli.context import Session, chosen_workflow, printing, workflow_option
 from lading.toolkit.cli.node import run_node
 from lading.toolkit.cli.output import Column, examples, note
+from lading.toolkit.domain.buffers import buffer_seconds
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import BadInput, NotFound
 from lading.toolkit.settings import state_directory
@@ -230,7 +231,7 @@ def recommend_nodes(
         key = chosen_workflow(client, workflow)
         stored = _chosen_config(client, key, config)
         asked = client.ready_job_requirements(key, str(stored["_id"]))
-        reserve = float(client.workflow_config(key)["compute_node_expiration_buffer_seconds"])
+        buffer = float(client.workflow_config(key)["compute_node_expiration_buffer_seconds"])
     if not asked["num_jobs"]:
         raise BadInput(
             f"Workflow {key} has no ready job that this config may run: start it, or wait until a job ends."
@@ -251,7 +252,9 @@ def recommend_nodes(
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
     shape = shape_of_config(Programs(), stored, cpus=cpus, memory_bytes=memory_bytes)
     per_allocation = int(stored.get("nodes") or 1)
-    answer = recommend(work, shape, walltime, per_allocation, reserve_seconds=reserve)
+    answer = recommend(
+        work, shape, walltime, per_allocation, reserve_seconds=buffer_seconds(buffer, walltime)
+    )
     rows = [
         {"resource": bound.resource, "nodes": bound.nodes, "reason": bound.reason} for bound in answer.bounds
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from lading.schedulers.slurm.listing import Job
@@ -44,15 +45,24 @@ def is_waiting(job: Job) -> bool:
     return job.state in _WAITING
 
 
+def is_over(job: Job) -> bool:
+    """Tell whether its newest copy has ended."""
+    return job.state in _ENDED
+
+
 def observation_of(external_id: str, job: Job, *, was_active: bool = False) -> Observation:
     """Return what to tell of an allocation whose job was found."""
+    # Why earlier copies were ended; never a proof that they have ended everywhere.
+    earlier = tuple(_ENDED.get(state) for state in job.earlier_states)
+    return replace(_newest(external_id, job, was_active=was_active), earlier_causes=earlier)
+
+
+def _newest(external_id: str, job: Job, *, was_active: bool) -> Observation:
     state = job.state
     if state in _WAITING:
-        # Why the copy before was ended; never a proof that it has ended everywhere.
-        cause = _ENDED.get(job.previous_state)
         reason = _why_pending(job, was_active=was_active)
         cannot_start = _NEVER.fullmatch(job.reason) is not None
-        return Observation(external_id, ObservedState.PENDING, reason, cause=cause, cannot_start=cannot_start)
+        return Observation(external_id, ObservedState.PENDING, reason, cannot_start=cannot_start)
     if state in _SUSPENDED:
         return Observation(external_id, ObservedState.SUSPENDED, f"Slurm suspended it ({state})")
     if state == "COMPLETING":

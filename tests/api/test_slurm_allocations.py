@@ -85,7 +85,7 @@ async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_c
     await slurm.claim_and_leave(first.json["compute_node"], 0)
     assert (await slurm.allocation())["status"] == "active"
     assert await slurm.causes() == ["allocation_ended"]
-    await slurm.observed("pending", reason="back in the queue", cause="preempted")
+    await slurm.observed("pending", reason="back in the queue", earlier_causes=["preempted"])
     allocation = await slurm.allocation()
     assert (allocation["status"], allocation.get("end_ms")) == ("pending", None)
     assert await slurm.causes() == ["preempted"]
@@ -100,6 +100,20 @@ async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_c
     assert (await slurm.allocation())["status"] == "complete"
     assert await slurm.causes() == ["preempted", "allocation_ended"]
     assert (await slurm.register(2)).status == 409
+
+
+async def test_how_an_earlier_copy_ended_is_learnt_when_the_next_one_runs_or_has_ended_too(server):
+    slurm = Slurm(server)
+    await submitted(slurm)
+    for copy in (0, 1):
+        await slurm.observed("active", end_seconds=600.0)
+        node = await slurm.register(copy)
+        await slurm.claim_and_leave(node.json["compute_node"], copy)
+    assert await slurm.causes() == ["allocation_ended", "allocation_ended"]
+    await slurm.observed("active", earlier_causes=[None, "preempted"], end_seconds=600.0)
+    assert await slurm.causes() == ["allocation_ended", "preempted"]
+    await slurm.observed("active", earlier_causes=["node_lost", "preempted"], end_seconds=600.0)
+    assert await slurm.causes() == ["node_lost", "preempted"]
 
 
 async def test_a_copy_that_is_not_newer_is_turned_away(server):

@@ -255,6 +255,19 @@ def test_what_has_changed_is_reported_once_and_an_end_until_it_is_taken() -> Non
     assert state.due(4.0) is None
 
 
+def test_what_ended_an_earlier_copy_is_told_when_it_is_learnt() -> None:
+    state = new_state()
+    row = row_of("r", state="active", external_id="x")
+    answer(state, 0, (), (row,))
+    state.handle(Observed(0, "local", (Observation("x", ObservedState.ACTIVE),)))
+    assert not state.has_reports
+    state.handle(Ticked(1.0))
+    seen = Observation("x", ObservedState.ACTIVE, earlier_causes=(None, Cause.PREEMPTED))
+    state.handle(Observed(1.0, "local", (seen,)))
+    (report,) = state.request().allocations
+    assert report.earlier_causes == [None, "preempted"]
+
+
 def test_a_backend_that_does_not_know_proves_nothing() -> None:
     state = new_state()
     row = row_of("r", state="active", external_id="x")
@@ -262,6 +275,7 @@ def test_a_backend_that_does_not_know_proves_nothing() -> None:
     state.handle(Observed(0, "local", (Observation("x", ObservedState.UNKNOWN, "cannot be killed"),)))
     (report,) = state.request().allocations
     assert (report.state, report.reason, report.proof_of_death) == ("active", "cannot be killed", False)
+    assert not report.is_observed, "what the row holds is not what was seen"
     answer(state, 0, (), (row,))
     state.handle(Ticked(1))
     state.handle(Observed(1, "local", (Observation("x", ObservedState.UNKNOWN),)))

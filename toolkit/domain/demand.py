@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from lading.toolkit.domain.buffers import buffer_seconds
 from lading.toolkit.domain.values import format_memory, format_walltime
 
 UNSTATED_RUNTIME_SECONDS: Final = 60.0
@@ -88,7 +89,7 @@ class ConfigView:
     name: str = ""
     """As people call it."""
     buffer_seconds: float = 0.0
-    """Before the end of an allocation, when its runner stops."""
+    """Before the end of an allocation, when its runner stops, as the workflow asks."""
     retry_at: str = ""
     """ISO 8601: nothing is launched before, because of `setback`."""
     setback: str = ""
@@ -102,7 +103,13 @@ class ConfigView:
         """Return how long jobs may run in a new allocation; None when nothing ends it."""
         if self.shape is None or self.shape.time_limit_seconds is None:
             return None
-        return max(0.0, self.shape.time_limit_seconds - self.buffer_seconds)
+        return max(0.0, self.shape.time_limit_seconds - self.reserve_seconds)
+
+    @property
+    def reserve_seconds(self) -> float:
+        """Return how long before the end of a new allocation its runner stops."""
+        limit = None if self.shape is None else self.shape.time_limit_seconds
+        return 0.0 if limit is None else buffer_seconds(self.buffer_seconds, limit)
 
     @property
     def is_launchable(self) -> bool:
@@ -178,8 +185,8 @@ def lacks(work: WorkClass, config: ConfigView) -> list[str]:
     seconds = config.seconds
     if seconds is not None and work.runtime_seconds > seconds:
         offered_text = format_walltime(int(seconds))
-        if config.buffer_seconds:
-            offered_text += f" (the wall time less {config.buffer_seconds:g} s for its end)"
+        if config.reserve_seconds:
+            offered_text += f" (the wall time less {config.reserve_seconds:g} s for its end)"
         found.append(f"runtime {format_walltime(int(work.runtime_seconds))} asked, {offered_text} offered")
     return found
 

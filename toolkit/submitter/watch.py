@@ -28,7 +28,7 @@ class AllocationWatch:
         self._cancel_at: dict[str, float] = {}
         self._observing: set[str] = set()
         self._canceling: set[str] = set()
-        self._last_said: dict[str, tuple[str, str]] = {}
+        self._last_said: dict[str, tuple[str, str, Sequence[str | None]]] = {}
         self._reports: dict[str, AllocationReport] = {}
 
     @property
@@ -101,9 +101,9 @@ class AllocationWatch:
             report = None if observation is None else _report(row, observation)
             if report is None:
                 continue
-            said = (report.state, report.reason)
+            said = (report.state, report.reason, report.earlier_causes)
             # An end is repeated as long as the server lists the row: nothing else would close it.
-            if report.state == "ended" or self._last_said.get(row.allocation, (row.state, "")) != said:
+            if report.state == "ended" or self._last_said.get(row.allocation, (row.state, "", [])) != said:
                 self._reports[row.allocation] = report
                 self._last_said[row.allocation] = said
             has_ended = has_ended or report.state == "ended"
@@ -135,7 +135,14 @@ def _report(row: OpenAllocation, observation: Observation) -> AllocationReport |
         # Not a state of an allocation: the row keeps its own, and people see why.
         if not observation.reason:
             return None
-        state = "active" if row.state == "active" else "pending"
+        kept: Literal["active", "pending"] = "active" if row.state == "active" else "pending"
+        return AllocationReport(
+            allocation=row.allocation,
+            state=kept,
+            external_id=row.external_id,
+            reason=observation.reason,
+            is_observed=False,
+        )
     return AllocationReport(
         allocation=row.allocation,
         state=state,
@@ -143,6 +150,7 @@ def _report(row: OpenAllocation, observation: Observation) -> AllocationReport |
         reason=observation.reason,
         proof_of_death=observation.proof_of_death,
         cause=None if observation.cause is None else observation.cause.value,
+        earlier_causes=[None if cause is None else cause.value for cause in observation.earlier_causes],
         end_seconds=observation.end_seconds,
         cannot_start=observation.cannot_start,
     )

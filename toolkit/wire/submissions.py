@@ -19,9 +19,13 @@ class AllocationReport(Message):
     proof_of_death: bool = False
     """No process of it can be alive (design: proof of death)."""
     cause: Cause | None = None
+    earlier_causes: list[Cause | None] = []
+    """What ended each copy before this one, by its restart count, as far as the backend knows."""
     end_seconds: float | None = None
     cannot_start: bool = False
     """It waits, and by its batch system's reason it will until it or a limit is changed."""
+    is_observed: bool = True
+    """False: the backend could not say, and `state` is only what the row holds."""
     ended: list[Ended] = []
     """What its dead nodes had written down and perhaps could not send any more. Too much for one request
     comes in several, the last with the proof of death; what has ended already is ignored."""

@@ -67,6 +67,13 @@ def test_states(state, observed, proof, cause):
     assert (seen.state, seen.proof_of_death, seen.cause) == (observed, proof, cause)
 
 
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "TIMEOUT"])
+def test_what_ended_each_earlier_copy_is_told_with_every_state(state):
+    job = Job("1", state, earlier_states=("PREEMPTED", "REQUEUED", "NODE_FAIL"))
+    seen = observation_of("x", job)
+    assert seen.earlier_causes == (Cause.PREEMPTED, None, Cause.NODE_LOST)
+
+
 def test_why_a_job_waits_is_told():
     assert (
         "estimated start 2026"
