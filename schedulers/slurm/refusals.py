@@ -50,14 +50,18 @@ def error_of(program: str, output: str) -> BackendError:
     if any(word in text for word in _WEATHER):
         return TransientError(f"{program}: {quoted!r}.")
     if _LIMIT_OF_JOBS.search(text):
-        return CapacityError(f"Slurm takes no more jobs of this user now: {quoted!r}.")
+        return CapacityError(_full(quoted))
     limit = _LIMIT_OF_ONE.search(text)
     if limit is None and any(word in text for word in _ROOM):
-        return CapacityError(f"Slurm takes no more jobs of this user now: {quoted!r}.")
+        return CapacityError(_full(quoted))
     field = _field_of(text if limit is None else limit.group(1))
     if field is None:
         return PermanentError(f"Slurm refuses the request: {quoted!r}.")
     return PermanentError(f"{field}: Slurm refuses the request: {quoted!r}.")
+
+
+def _full(quoted: str) -> str:
+    return f"max_allocations: Slurm takes no more jobs of this user now: {quoted!r}; it is asked again later."
 
 
 def is_ambiguous(error: BackendError) -> bool:
