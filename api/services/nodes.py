@@ -235,8 +235,9 @@ def _insert_node(ledger: Ledger, request: RegisterRequest, allocation: Any, leas
 def _activate(allocation: Any) -> Steps:
     yield from taking_back.started(allocation["id"])
     if allocation["status"] != AllocationState.ACTIVE:
+        # The reason was why it had not started; the batch system is not asked again for a while.
         yield Statement(
-            "UPDATE scheduled_compute_node SET status = 'active', rev = rev + 1 WHERE id = :id",
+            "UPDATE scheduled_compute_node SET status = 'active', reason = NULL, rev = rev + 1 WHERE id = :id",
             {"id": allocation["id"]},
         )
 

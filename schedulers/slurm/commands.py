@@ -225,7 +225,7 @@ def recommend_nodes(
     from lading.schedulers.slurm.node_shapes import shape_of_config
     from lading.schedulers.slurm.programs import Programs
     from lading.schedulers.slurm.script import walltime_seconds
-    from lading.schedulers.slurm.sizing import Work, recommend
+    from lading.schedulers.slurm.sizing import Work, counted, recommend
 
     with session.client() as client:
         key = chosen_workflow(client, workflow)
@@ -260,8 +260,9 @@ def recommend_nodes(
     ]
     session.output(style, quiet=quiet).rows("bounds", _BOUND_COLUMNS, rows)
     note(
-        f"{work.num_jobs} ready jobs: {answer.nodes} nodes, {answer.allocations} allocations of {per_allocation}, "
-        f"do them in {answer.rounds} rounds: {answer.why_rounds}."
+        f"{counted(work.num_jobs, 'ready job')}: {counted(answer.nodes, 'node')} in "
+        f"{counted(answer.allocations, 'allocation')} of {per_allocation}, "
+        f"{counted(answer.rounds, 'round')}: {answer.why_rounds}."
     )
 
 

@@ -76,6 +76,17 @@ async def submitted(slurm: Slurm) -> None:
     await slurm.sync(launches=[{"tag": launch["tag"], "kind": "submitted", "external_ids": ["slurm:lab:7"]}])
 
 
+async def test_an_allocation_that_works_has_no_reason_to_wait(server):
+    slurm = Slurm(server)
+    await submitted(slurm)
+    await slurm.observed("pending", reason="waits in Slurm's queue (Priority)")
+    waiting = await slurm.allocation()
+    assert (waiting["status"], waiting["reason"]) == ("pending", "waits in Slurm's queue (Priority)")
+    assert (await slurm.register(0)).status == 200
+    working = await slurm.allocation()
+    assert (working["status"], working.get("reason") or "") == ("active", "")
+
+
 async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_cause(server):
     slurm = Slurm(server)
     await submitted(slurm)

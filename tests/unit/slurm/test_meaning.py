@@ -122,6 +122,9 @@ def test_recommendation_names_the_scarce_resource():
     assert answer.rounds == 3
     assert (answer.nodes, answer.allocations) == (9, 5)
     assert {bound.resource: bound.nodes for bound in answer.bounds} == {"cpus": 9, "memory": 1}
+    assert [bound.reason for bound in answer.bounds] == [
+        "400 asked / (16 on a node × 3 rounds)", "100 GiB asked / (64 GiB on a node × 3 rounds)"
+    ]  # fmt: skip
 
 
 def test_recommendation_leaves_the_end_of_an_allocation_to_the_runner():
