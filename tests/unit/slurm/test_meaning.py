@@ -23,7 +23,7 @@ from lading.toolkit.errors import BadInput, CapacityError, PermanentError, Trans
         ("slurm_load_jobs error: Unexpected message received", TransientError, ""),
         (("sbatch: error: AssocMaxSubmitJobLimit\n"
          "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
-         "size and/or time limits)"), CapacityError, "Slurm takes no more jobs"),
+         "size and/or time limits)"), CapacityError, "max_allocations: Slurm takes no more jobs"),
         (("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
          "accounting/QOS policy (job submit limit, user's size and/or time limits)"), CapacityError, ""),
         (("sbatch: error: AssocMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
