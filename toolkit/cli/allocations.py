@@ -44,7 +44,10 @@ def allocations() -> None:
     """List, show, drain and cancel allocations: what schedulers gave, or were asked for."""
 
 
-@allocations.command("list")
+@allocations.command(
+    "list",
+    epilog=examples("lading allocations list --status pending", "lading allocations list --format json"),
+)
 @click.option(
     "--status", type=click.Choice([state.value for state in AllocationState]), help="Only in that status."
 )
@@ -70,7 +73,9 @@ def list_allocations(
         session.output(style, quiet=quiet).rows("allocations", _COLUMNS, found)
 
 
-@allocations.command()
+@allocations.command(
+    epilog=examples("lading allocations show 17", "lading allocations show 17 --format json")
+)
 @click.argument("allocation")
 @reading
 @click.pass_obj
@@ -101,7 +106,7 @@ def _named(allocation: Document, names: Mapping[str, str]) -> Document:
     return {**allocation, "scheduler_config_name": names.get(identity, identity)}
 
 
-@allocations.command()
+@allocations.command(epilog=examples("lading allocations cancel 17 18"))
 @click.argument("allocation", nargs=-1, required=True)
 @workflow_option
 @output_option
@@ -124,7 +129,9 @@ def cancel(
             session.output(style, quiet=quiet).done(f"Allocation {key} is canceled.", {"_key": key})
 
 
-@allocations.command()
+@allocations.command(
+    epilog=examples("lading allocations drain 17", "lading allocations drain 17 --format json")
+)
 @click.argument("allocation", nargs=-1, required=True)
 @workflow_option
 @output_option
