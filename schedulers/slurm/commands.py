@@ -305,6 +305,7 @@ def recommend_nodes(
         memory_bytes=round(asked["memory_gb"] * 2**30),
         longest_seconds=parse_duration(asked["max_runtime"]) if asked["max_runtime"] else 0.0,
         most_nodes=asked["max_num_nodes"],
+        whole_nodes=asked.get("num_whole_nodes", 0),
     )
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
     shape = shape_of_config(Programs(), stored, cpus=cpus, memory_bytes=memory_bytes)

@@ -127,6 +127,18 @@ def test_recommendation_names_the_scarce_resource():
     ]  # fmt: skip
 
 
+def test_recommendation_counts_the_nodes_of_wide_jobs_whole():
+    # Ten jobs of two nodes and three rounds; what they use of a node does not matter.
+    work = Work(10, 10, 0, 10, 3600, most_nodes=2, whole_nodes=20)
+    answer = recommend(work, NodeShape(16, 64 * 2**30), 3 * 3600, 2)
+    assert (answer.nodes, answer.allocations) == (7, 4)
+    assert answer.bounds[-1].reason == "20 whole nodes asked by jobs of several / 3 rounds"
+    single = recommend(Work(1, 1, 0, 1, 3600, most_nodes=4, whole_nodes=4), NodeShape(16, 1), 3 * 3600, 4)
+    assert (single.nodes, single.bounds[-1].reason) == (4, "one job needs 4 nodes at once")
+    with pytest.raises(BadInput, match="needs 2 nodes at once, an allocation of this config has 1"):
+        recommend(work, NodeShape(16, 64 * 2**30), 3 * 3600, 1)
+
+
 def test_recommendation_leaves_the_end_of_an_allocation_to_the_runner():
     work = Work(num_jobs=100, num_cpus=400, num_gpus=0, memory_bytes=1, longest_seconds=3600)
     shape = NodeShape(16, 64 * 2**30)
