@@ -192,7 +192,8 @@ def config_of(where: str) -> dict[str, Any]:
                 f"--in-slurm {where!r}: there is no such file; accepted is a workflow file with a Slurm config, "
                 "FILE or FILE:NAME."
             )
-    schedulers = read_file(file, directory=Path.cwd()).to_document().get("schedulers", {})
+    specification = read_file(file, directory=None, may_have_no_jobs=True)
+    schedulers = specification.to_document().get("schedulers", {})
     configs = list(schedulers.get("slurm_schedulers", ()))
     found = [config for config in configs if not name or config.get("name") == name]
     known = ", ".join(repr(config.get("name")) for config in configs) or "none"
