@@ -23,6 +23,7 @@ from lading.toolkit.cli.context import (
 )
 from lading.toolkit.cli.node import run_node
 from lading.toolkit.cli.output import Column, examples, note
+from lading.toolkit.domain.buffers import buffer_seconds
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import BadInput, NotFound
 from lading.toolkit.settings import state_directory
@@ -281,13 +282,13 @@ def recommend_nodes(
     from lading.schedulers.slurm.node_shapes import shape_of_config
     from lading.schedulers.slurm.programs import Programs
     from lading.schedulers.slurm.script import walltime_seconds
-    from lading.schedulers.slurm.sizing import Work, recommend
+    from lading.schedulers.slurm.sizing import Work, counted, recommend
 
     with session.client() as client:
         key = chosen_workflow(client, workflow)
         stored = _chosen_config(client, key, config)
         asked = client.ready_job_requirements(key, str(stored["_id"]))
-        reserve = float(client.workflow_config(key)["compute_node_expiration_buffer_seconds"])
+        buffer = float(client.workflow_config(key)["compute_node_expiration_buffer_seconds"])
     if not asked["num_jobs"]:
         raise BadInput(
             f"Workflow {key} has no ready job that this config may run: start it, or wait until a job ends."
@@ -304,18 +305,22 @@ def recommend_nodes(
         memory_bytes=round(asked["memory_gb"] * 2**30),
         longest_seconds=parse_duration(asked["max_runtime"]) if asked["max_runtime"] else 0.0,
         most_nodes=asked["max_num_nodes"],
+        whole_nodes=asked.get("num_whole_nodes", 0),
     )
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
     shape = shape_of_config(Programs(), stored, cpus=cpus, memory_bytes=memory_bytes)
     per_allocation = int(stored.get("nodes") or 1)
-    answer = recommend(work, shape, walltime, per_allocation, reserve_seconds=reserve)
+    answer = recommend(
+        work, shape, walltime, per_allocation, reserve_seconds=buffer_seconds(buffer, walltime)
+    )
     rows = [
         {"resource": bound.resource, "nodes": bound.nodes, "reason": bound.reason} for bound in answer.bounds
     ]
     session.output(style, quiet=quiet).rows("bounds", _BOUND_COLUMNS, rows)
     note(
-        f"{work.num_jobs} ready jobs: {answer.nodes} nodes, {answer.allocations} allocations of {per_allocation}, "
-        f"do them in {answer.rounds} rounds: {answer.why_rounds}."
+        f"{counted(work.num_jobs, 'ready job')}: {counted(answer.nodes, 'node')} in "
+        f"{counted(answer.allocations, 'allocation')} of {per_allocation}, "
+        f"{counted(answer.rounds, 'round')}: {answer.why_rounds}."
     )
 
 

@@ -66,6 +66,11 @@ def config_options(*, is_new: bool) -> Callable[[F], F]:
             click.option("--exclusive/--shared", default=None, help="Take nodes whole, or not."),
             click.option("--array/--no-array", default=None, help="Several at once as a job array, or not."),
             click.option(
+                "--on-cannot-start",
+                type=click.Choice(["cancel", "keep"]),
+                help="What becomes of an allocation that Slurm will never start as it stands.",
+            ),
+            click.option(
                 "--set-up", multiple=True, metavar="LINE", help="Shell before the runner; repeatable."
             ),
         ]
