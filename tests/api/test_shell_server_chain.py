@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 
 import pytest
 
-from lading.api.in_slurm import chain_folder, check_no_other, config_of
+from lading.api.in_slurm import chain_folder, check_no_other, config_of, own_certificate
 from lading.api.server_process import ServerOptions
 from lading.toolkit.cli.server_chain import begin_chain, count_failure, forget_failures, stopped_because
 from lading.toolkit.errors import BadInput, Conflict
@@ -79,3 +80,19 @@ def test_a_file_may_hold_nothing_but_the_config_of_the_server(tmp_path: Path) ->
     path.write_text("schedulers: {slurm_schedulers: [{name: small, account: science, nodes: 0}]}")
     with pytest.raises(BadInput, match="nodes"):
         config_of(str(path))
+
+
+def test_the_certificate_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    make_private_directory(tmp_path / "project.db.slurm")
+    certificate, key = own_certificate(tmp_path / "project.db.slurm")
+    text = certificate.read_text()
+    assert [path.stat().st_mode & 0o777 for path in (certificate, key)] == [0o600, 0o600]
+    assert own_certificate(tmp_path / "project.db.slurm") == (certificate, key)
+    assert certificate.read_text() == text
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+
+
+def test_without_openssl_a_person_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadInput, match="--plain-http"):
+        own_certificate(tmp_path)
