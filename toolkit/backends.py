@@ -121,6 +121,54 @@ class TellsShape(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A program that lives on from job to job of a batch system: each job asks for the next."""
+
+    name: str
+    """Of all its jobs; while one of them runs the next one waits."""
+    config: Mapping[str, Any]
+    """The scheduler document that says how they are asked for."""
+    command: Sequence[str]
+    working_directory: Path
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceJob:
+    """One job of a service that waits or runs."""
+
+    number: str
+    is_waiting: bool
+    reason: str = ""
+    """Why it waits."""
+
+
+@runtime_checkable
+class KeepsServices(Protocol):
+    """A backend in whose jobs a service can live."""
+
+    def check_service(self, service: Service) -> None:
+        """Raise a BackendError for what the batch system would never start."""
+        ...
+
+    def submit_service(self, service: Service) -> str:
+        """Ask for one more job of the service, which waits for those before it; return its number."""
+        ...
+
+    def service_jobs(self, name: str) -> Sequence[ServiceJob]:
+        """Return the jobs of that name which wait or run."""
+        ...
+
+    def cancel_service(self, name: str, *, only_waiting: bool = False) -> None:
+        """End the jobs of that name; that there are none is no error."""
+        ...
+
+    def own_address(self) -> str:
+        """Return the address of this machine by which the others of the batch system reach it."""
+        ...
+
+
 def installed_kinds() -> list[str]:
     """Name the backends that are installed."""
     return sorted(point.name for point in entry_points(group=ENTRY_POINT_GROUP))

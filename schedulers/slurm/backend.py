@@ -24,6 +24,7 @@ from lading.schedulers.slurm.records import CallFile
 from lading.schedulers.slurm.refusals import is_ambiguous
 from lading.schedulers.slurm.restarts import Restarts
 from lading.schedulers.slurm.script import Script, scripts_of, walltime_seconds
+from lading.schedulers.slurm.services import ServiceJobs
 from lading.schedulers.slurm.states import observation_of, vanished
 from lading.toolkit.backends import Allocation, Availability, LaunchRequest, Observation, ObservedState
 from lading.toolkit.domain.demand import Shape
@@ -53,7 +54,7 @@ class Identity(NamedTuple):
         return cls(parts[1], parts[2])
 
 
-class SlurmBackend:
+class SlurmBackend(ServiceJobs):
     """Submits a launch once, looks at all its jobs together, ends them."""
 
     kind = "slurm"

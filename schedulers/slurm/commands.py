@@ -228,10 +228,13 @@ def recommend_nodes(
 
     with session.client() as client:
         key = chosen_workflow(client, workflow)
-        stored = _plain(_chosen_config(client, key, config))
-        asked = client.ready_job_requirements(key)
+        stored = _chosen_config(client, key, config)
+        asked = client.ready_job_requirements(key, str(stored["_id"]))
+        reserve = float(client.workflow_config(key)["compute_node_expiration_buffer_seconds"])
     if not asked["num_jobs"]:
-        raise BadInput(f"Workflow {key} has no ready job: start it, or wait until a job ends.")
+        raise BadInput(
+            f"Workflow {key} has no ready job that this config may run: start it, or wait until a job ends."
+        )
     walltime = walltime_seconds(stored)
     if walltime is None:
         raise BadInput(
@@ -248,14 +251,14 @@ def recommend_nodes(
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
     shape = shape_of_config(Programs(), stored, cpus=cpus, memory_bytes=memory_bytes)
     per_allocation = int(stored.get("nodes") or 1)
-    answer = recommend(work, shape, walltime, per_allocation)
+    answer = recommend(work, shape, walltime, per_allocation, reserve_seconds=reserve)
     rows = [
         {"resource": bound.resource, "nodes": bound.nodes, "reason": bound.reason} for bound in answer.bounds
     ]
     session.output(style, quiet=quiet).rows("bounds", _BOUND_COLUMNS, rows)
     note(
         f"{work.num_jobs} ready jobs: {answer.nodes} nodes, {answer.allocations} allocations of {per_allocation}, "
-        f"do them in {answer.rounds} rounds within {stored['walltime']}."
+        f"do them in {answer.rounds} rounds: {answer.why_rounds}."
     )
 
 

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import shutil
 import subprocess
-import sys
-import sysconfig
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +14,11 @@ import pytest
 from tests.lib.repository import ROOT
 from tests.lib.waiting import until
 from tests.slurm.conftest import Cluster
+from tests.slurm.people import PASSWORD, User, at_home
 from tests.slurm.test_workflows import document
 
 pytestmark = pytest.mark.slurm
 
-PASSWORD = "password-of-a-database"
-"""In the environment of the server; no business of jobs and of Slurm."""
-_LADING = "from lading.toolkit.cli.main import run; run()"
 _READER = """
 import json, os, sys
 opened = {}
@@ -40,63 +32,10 @@ json.dump(opened, sys.stdout)
 """
 
 
-@dataclass(frozen=True)
-class User:
-    """Somebody at a prompt of the login node."""
-
-    name: str
-    home: Path
-    environment: dict[str, str]
-    python: Path
-
-    def run(self, *command: str, stdin: str = "") -> str:
-        outcome = subprocess.run(
-            command, cwd=self.home, env=self.environment, input=stdin, user=self.name,
-            group=pwd.getpwnam(self.name).pw_gid, extra_groups=[], umask=0o022,
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert outcome.returncode == 0, f"{command}: {outcome.stderr}"
-        return outcome.stdout
-
-    def lading(self, *arguments: str) -> Any:
-        return json.loads(self.command(*arguments, "--format", "json"))
-
-    def command(self, *arguments: str) -> str:
-        return self.run(str(self.python), "-P", "-c", _LADING, *arguments)
-
-
-@pytest.fixture(scope="module")
-def open_python() -> Iterator[Path]:
-    """Copy the interpreter to where everybody may start it: the tests' own may lie in a closed home."""
-    folder = Path(tempfile.mkdtemp(prefix="lading-python-", dir="/tmp"))
-    folder.chmod(0o755)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    (folder / "bin").mkdir()
-    shutil.copy2(Path(sys.executable).resolve(), folder / "bin" / version)
-    library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
-    if library.suffix != ".a":
-        (folder / "lib").mkdir()
-        shutil.copy2(library, folder / "lib")
-    left_out = shutil.ignore_patterns("test", "site-packages", "dist-packages", "__pycache__", "config-*")
-    shutil.copytree(sysconfig.get_path("stdlib"), folder / "lib" / version, ignore=left_out, symlinks=True)
-    yield folder / "bin" / version
-    shutil.rmtree(folder)
-
-
 @pytest.fixture
 def person(on_b: Cluster, guest: str, open_python: Path) -> Iterator[User]:
-    # Everybody may enter: what is private is so by itself.
-    home = Path(tempfile.mkdtemp(prefix="lading-home-", dir="/tmp"))
-    home.chmod(0o755)
-    shutil.chown(home, guest)
-    environment = {
-        **{name: os.environ[name] for name in ("PATH", "SLURM_CONF")},
-        "HOME": str(home), "PGPASSWORD": PASSWORD, "PYTHONDONTWRITEBYTECODE": "1",
-        "LD_LIBRARY_PATH": str(open_python.parent.parent / "lib"),
-        "PYTHONPATH": f"{ROOT / 'src'}:{sysconfig.get_path('purelib')}",
-    }  # fmt: skip
-    yield User(guest, home, environment, open_python)
-    shutil.rmtree(home)
+    with at_home(guest, open_python) as user:
+        yield user
 
 
 def test_a_run_without_rights_tells_nothing_to_others(on_b: Cluster, person: User) -> None:

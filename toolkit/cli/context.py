@@ -198,7 +198,8 @@ def _connect(target: Target) -> Lading:
     from lading.toolkit.client import Lading, Patience
 
     # A person waits at the prompt: give up after seconds, not after minutes.
-    return Lading(target, patience=Patience(tries=4, first_ceiling=0.2, last_ceiling=2.0))
+    patience = Patience(tries=4, first_ceiling=0.2, last_ceiling=2.0) if target.chain is None else None
+    return Lading(target, patience=patience)
 
 
 def _is_unfinished(client: Lading, workflow: Document) -> bool:

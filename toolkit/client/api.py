@@ -212,9 +212,11 @@ class AsyncLading(DocumentVerbs, LifeVerbs):
         """Ask for allocations now; returns the launch's `tag` and the keys of its `allocations`."""
         return await self._create(path_of("workflows", workflow, "allocations"), request, idempotency_key)
 
-    async def ready_job_requirements(self, workflow: str) -> Document:
-        """Return what all ready jobs ask for together."""
-        return await self._get("workflows", workflow, "ready_job_requirements")
+    async def ready_job_requirements(self, workflow: str, scheduler_config_id: str | None = None) -> Document:
+        """Return what all ready jobs ask for together; with a config, only those that it may run."""
+        path = path_of("workflows", workflow, "ready_job_requirements")
+        query = {"scheduler_config_id": scheduler_config_id}
+        return await self._session.fetch(Call("GET", path, query=query), Document)
 
     async def cancel_allocation(self, workflow: str, allocation: str) -> Document:
         """End an allocation: its jobs are stopped and reported."""

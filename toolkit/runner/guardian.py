@@ -34,6 +34,8 @@ _RUNNER_PATIENCE_SECONDS: Final = 60.0
 _STUCK_AFTER_SECONDS: Final = 10.0
 _STOPPED_FOR_SECONDS: Final = 5.0
 _STOPPED_STATES: Final = frozenset({"T", "t"})
+_STEPS_SECONDS: Final = 60.0
+"""For KILL to take effect on the other nodes of a job."""
 _FAREWELL_SEQUENCE_STEP: Final = 1_000_000
 """Above any request that the dead runner may still have sent."""
 _ALLOCATION_ENDED: Final[Stop] = {
@@ -154,9 +156,24 @@ class Guardian:
         while len(self._nursery) and not self._stuck_reported:
             self._turn()
         self._report_ends(self._doubts.settled(float("inf")))
-        if self._session is not None:
+        # If steps on other nodes do not end, Slurm's word that all is over must be waited for.
+        if self._steps_are_over() and self._session is not None:
             self._say_goodbye(self._session)
         self._wait_for_jobs()
+
+    def _steps_are_over(self) -> bool:
+        """End what jobs of several nodes have on other nodes, where a killed srun leaves it alone."""
+        launches = [*self._launches.values(), *(one for _, one in self._unacknowledged.values() if one)]
+        hosts = sorted({host for launch in launches for host in launch.get("hosts", ())})
+        if not hosts:
+            return True
+        from lading.toolkit.runner.steps import clear_steps
+
+        seconds = min(_STEPS_SECONDS, max(0.0, self._lease.until - _boottime()))
+        failure = clear_steps(hosts, os.environ["SLURM_JOB_ID"], seconds).failure
+        if failure:
+            self._journal.error(f"Jobs of several nodes may have left processes: {failure}.")
+        return not failure
 
     def _wait_for_jobs(self) -> None:
         while len(self._nursery):
@@ -255,6 +272,8 @@ class Guardian:
             if len(self._nursery):
                 self._journal.error(f"The lease is about to end: {len(self._nursery)} jobs are killed.")
                 self._nursery.kill_all(infrastructure_stop("The server was not reached within the lease."))
+                # Not left to the runner, which may hang.
+                self._steps_are_over()
             self._send({"op": "expired"})
         if now >= self._give_up_at:
             self._give_up_at = float("inf")

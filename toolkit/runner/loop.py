@@ -381,6 +381,9 @@ class Runner:
     async def _kill_marked(self) -> None:
         known = dict(self._pids)
         remaining = await asyncio.to_thread(remains.kill_all, self._guardian, known)
+        # A killed srun leaves alone what it started on other nodes.
+        wide = {attempt: assignment.hosts for attempt, assignment in self._wide.items()}
+        remaining |= await asyncio.to_thread(steps.clear_attempts, wide, known)
         if not self._exit.done():
             self.dispatch(events.ProcessesKilled(remaining=remaining))
 

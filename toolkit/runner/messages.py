@@ -49,6 +49,8 @@ class Launch(TypedDict):
     """None: where stdout goes."""
     outputs: list[tuple[str, str]]
     """(key, path) of the files that a successful job has written."""
+    hosts: NotRequired[list[str]]
+    """The nodes of a job of several; absent: it has one."""
     cpus: NotRequired[list[int]]
     """The CPUs the process and all its children are bound to; absent: those of the guardian."""
 

@@ -106,6 +106,23 @@ def test_recommendation_names_the_scarce_resource():
     assert {bound.resource: bound.nodes for bound in answer.bounds} == {"cpus": 9, "memory": 1}
 
 
+def test_recommendation_leaves_the_end_of_an_allocation_to_the_runner():
+    work = Work(num_jobs=100, num_cpus=400, num_gpus=0, memory_bytes=1, longest_seconds=3600)
+    shape = NodeShape(16, 64 * 2**30)
+    fitting = recommend(work, shape, 4 * 3600 + 120, 1, reserve_seconds=120)
+    assert (fitting.rounds, fitting.nodes) == (4, 7)
+    tight = recommend(work, shape, 4 * 3600 + 119, 1, reserve_seconds=120)
+    assert (tight.rounds, tight.nodes) == (3, 9)
+    assert tight.why_rounds == (
+        "14519 s of wall time less 120 s for its end (compute_node_expiration_buffer_seconds), "
+        "and the longest job may take 3600 s"
+    )
+    with pytest.raises(BadInput, match="less 120 s for its end .* is too short: a ready job may run 3600 s"):
+        recommend(work, shape, 3719, 1, reserve_seconds=120)
+    with pytest.raises(BadInput, match="is too short"):
+        recommend(Work(1, 1, 0, 1, 0.0), shape, 100, 1, reserve_seconds=100)
+
+
 def test_recommendation_refuses_what_does_not_fit():
     work = Work(num_jobs=1, num_cpus=1, num_gpus=1, memory_bytes=1, longest_seconds=100)
     with pytest.raises(BadInput, match="walltime"):
