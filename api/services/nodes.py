@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import attempts, completion_script
+from lading.api.services import attempts, completion_script, setbacks, taking_back
 from lading.api.services.attempts import End
 from lading.api.services.identity import Principal, Scope
 from lading.api.services.ledger import Ledger, Steps
@@ -102,8 +102,13 @@ def end_seconds(end_ms: int | None, began_ms: int, config: dict[str, Any], now_m
     """Return the time until the runner, there since `began_ms`, must have left: the end minus the buffer."""
     if end_ms is None:
         return None
-    asked = float(config.get("compute_node_expiration_buffer_seconds", DEFAULT_BUFFER_SECONDS))
+    asked = asked_buffer_seconds(config)
     return max(0.0, (end_ms - now_ms) / 1000 - buffer_seconds(asked, (end_ms - began_ms) / 1000))
+
+
+def asked_buffer_seconds(config: dict[str, Any]) -> float:
+    """Return how long before the end of an allocation its runner leaves, as the workflow asks."""
+    return float(config.get("compute_node_expiration_buffer_seconds", DEFAULT_BUFFER_SECONDS))
 
 
 def _allocation_of(principal: Principal, workflow: Any, request: RegisterRequest) -> Steps:
@@ -228,9 +233,11 @@ def _insert_node(ledger: Ledger, request: RegisterRequest, allocation: Any, leas
 
 
 def _activate(allocation: Any) -> Steps:
+    yield from taking_back.started(allocation["id"])
     if allocation["status"] != AllocationState.ACTIVE:
+        # The reason was why it had not started; the batch system is not asked again for a while.
         yield Statement(
-            "UPDATE scheduled_compute_node SET status = 'active', rev = rev + 1 WHERE id = :id",
+            "UPDATE scheduled_compute_node SET status = 'active', reason = NULL, rev = rev + 1 WHERE id = :id",
             {"id": allocation["id"]},
         )
 
@@ -334,11 +341,13 @@ def _complete_allocation(ledger: Ledger, node: Any, reason: str, *, is_final: bo
 
 def complete_allocation(ledger: Ledger, allocation_id: int, reason: str, cause: str | None = None) -> Steps:
     """Close an allocation's row; its node file opens nothing any more."""
-    yield Statement(
+    closed = yield Statement(
         "UPDATE scheduled_compute_node SET status = 'complete', reason = :reason, cause = :cause, "
-        "ended_ms = :now, rev = rev + 1 WHERE id = :id AND status <> 'complete'",
+        "ended_ms = :now, rev = rev + 1 WHERE id = :id AND status <> 'complete' RETURNING id",
         {"id": allocation_id, "reason": reason, "cause": cause, "now": ledger.now_ms},
     )
+    if closed:
+        yield from setbacks.allocation_ended(ledger, allocation_id, reason)
     ledger.effects.demand = True
     ledger.effects.tokens = True
 

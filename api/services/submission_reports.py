@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import attempts, nodes
+from lading.api.services import attempts, nodes, taking_back
 from lading.api.services.ledger import Ledger, Steps
 from lading.api.services.sync import end_of
 from lading.api.services.workflows import lock_workflow_id
@@ -116,6 +116,9 @@ def _submitted(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
     yield Statement(
         "UPDATE launch SET state = 'submitted', error = NULL WHERE id = :id", {"id": launch["id"]}
     )
+    [config] = yield Statement(
+        "SELECT max(name) AS name FROM scheduler_config WHERE id = :id", {"id": launch["scheduler_id"]}
+    )
     ledger.add_event(
         {
             "category": "scheduler",
@@ -123,7 +126,7 @@ def _submitted(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
             "num_jobs": len(report.external_ids),
             "job_ids": list(report.external_ids),
             "scheduler_config_id": launch["scheduler_config_id"],
-            "message": f"Asked for {len(report.external_ids)} allocations of {launch['scheduler_config_id']}",
+            "message": f"Asked for {len(report.external_ids)} allocations of {config['name'] or launch['scheduler_config_id']}",
         }
     )
 
@@ -139,18 +142,7 @@ def _failed(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
         "rev = rev + 1 WHERE launch_id = :id AND status <> 'complete'",
         {"id": launch["id"], "error": report.error, "now": ledger.now_ms},
     )
-    yield Statement(
-        "UPDATE scheduler_config SET paused_reason = :error WHERE id = :id",
-        {"id": launch["scheduler_id"], "error": report.error},
-    )
-    ledger.add_event(
-        {
-            "category": "scheduler",
-            "type": "pause",
-            "scheduler_config_id": launch["scheduler_config_id"],
-            "message": f"{launch['scheduler_config_id']} is paused: {report.error}",
-        }
-    )
+    yield from taking_back.pause(ledger, launch["scheduler_id"], launch["scheduler_config_id"], report.error)
 
 
 def report_allocation(report: AllocationReport, now_ms: int) -> Work:
@@ -180,6 +172,10 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
             yield from _ended(ledger, row, living, report)
         elif row["status"] != "complete":
             yield from _observed(ledger, row, living, report)
+            if report.state == "active":
+                yield from taking_back.started(row["id"])
+            elif report.cannot_start:
+                yield from taking_back.give_up_hopeless(ledger, row, report.reason)
         yield from ledger.flush()
 
     return work
@@ -187,6 +183,8 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
 
 def _ended(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationReport) -> Steps:
     reason = report.reason or "its allocation ended"
+    if row["take_back_reason"] is not None and not living:
+        reason = f"taken back from the queue: {row['take_back_reason']}"
     if living and not report.proof_of_death:
         # The batch system's word alone: the node gets nothing new and is told to end; its jobs stay
         # with it until it confirms or its lease ends. One that was only given up (its slurmd is dead,

@@ -257,6 +257,9 @@ def _hand_over(
         )
         rows = yield from claims.choose(ledger, offer, method, candidates=UNLIMITED, jobs=free.max_jobs)
         new = yield from claims.open_attempts(ledger, rows, node["id"])
+        if new and not node["has_worked"]:
+            # Once in a node's life: whether its allocation was of use is asked when that ends.
+            yield Statement("UPDATE compute_node SET has_worked = TRUE WHERE id = :id", {"id": node["id"]})
         pairs += new
         for _, attempt in new:
             opened[attempt["attempt_id"]] = attempt

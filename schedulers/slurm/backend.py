@@ -269,6 +269,12 @@ class SlurmBackend(ServiceJobs):
         if jobs:
             self._transport.cancel(jobs)
 
+    def take_back(self, external_ids: Sequence[str]) -> None:
+        """End those that are pending, by Slurm's own look at them: one that has just started goes on."""
+        jobs = [identity.job for text in external_ids if (identity := Identity.parse(text)) is not None]
+        if jobs:
+            self._transport.take_back(jobs)
+
     def _records(self, identities: Sequence[Identity | None]) -> tuple[dict[str, Job] | None, str]:
         jobs = [identity.job for identity in identities if identity is not None]
         if not jobs or not self._queue.site().has_accounting:

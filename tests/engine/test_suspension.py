@@ -10,7 +10,7 @@ from lading.api.storage.statements import Effects, Statement, UseCase
 from lading.toolkit.wire.submissions import AllocationReport
 from tests.engine.driver import Engine
 from tests.engine.model import FLUSH_MS, LEASE_MS, Refused
-from tests.engine.test_leases import allocations, launch, ready, tell
+from tests.engine.submitting import allocations, launch, ready, tell
 from tests.engine.worker import Worker
 
 LOOK_MS = 30_001

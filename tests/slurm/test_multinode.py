@@ -199,8 +199,16 @@ def test_a_job_that_is_too_long_ends_on_all_of_its_nodes(host):
     assert len([*out.glob("*.pid")]) == 2
 
 
-@pytest.mark.parametrize("killed", ["guardian", "runner"])
-def test_a_wide_job_of_a_killed_runner_is_over_everywhere_before_it_runs_again(host, killed):
+@pytest.mark.parametrize(
+    ("whom", "number", "cause"),
+    [
+        ("guardian", signal.SIGKILL, "infrastructure"),
+        ("runner", signal.SIGKILL, "infrastructure"),
+        # Nobody but the guardian can end what its lease no longer covers.
+        ("runner", signal.SIGSTOP, "node_lost"),
+    ],
+)
+def test_a_wide_job_is_over_everywhere_before_it_runs_again(host, whom, number, cause):
     out = host.folder
     remote = script(
         out, "remote",
@@ -220,6 +228,7 @@ def test_a_wide_job_of_a_killed_runner_is_over_everywhere_before_it_runs_again(h
         max_allocations=2, min_allocations=2, exclusive=False,
     )  # fmt: skip
     made["schedulers"]["slurm_schedulers"][0] |= {"cpus": 4, "mem": "1G"}
+    made["config"]["lease_seconds"] = 20
     key = host.submit(made)
     until((out / "began").exists, 60.0, "the wide job runs")
     until(lambda: len(lines(out / "n1.pid") + lines(out / "n2.pid")) == 2, 60.0, "on both nodes")
@@ -230,9 +239,9 @@ def test_a_wide_job_of_a_killed_runner_is_over_everywhere_before_it_runs_again(h
     until(lambda: len(working()) == 2, 60.0, "the other allocation waits for work", pause=0.3)
     (first,) = host.listed("jobs", "attempts", "pair", "-w", key)
     (owner,) = (node for node in working() if node["_key"] == first["compute_node"])
-    os.kill(owner["pid"] if killed == "guardian" else runner_of(owner["pid"]), signal.SIGKILL)
+    os.kill(owner["pid"] if whom == "guardian" else runner_of(owner["pid"]), number)
     outcome = host.lading("jobs", "wait", "-w", key)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     first, second = host.listed("jobs", "attempts", "pair", "-w", key)
-    assert (first["cause"], second["cause"]) == ("infrastructure", "exit")
+    assert (first["cause"], second["cause"]) == (cause, "exit")
     assert first["compute_node"] != second["compute_node"]

@@ -32,10 +32,10 @@ from lading.toolkit.runner.options import Options
 _RUNNER_PATIENCE_SECONDS: Final = 60.0
 """From the first TERM until a runner that has not left is killed: its own grace is 30 s."""
 _STUCK_AFTER_SECONDS: Final = 10.0
-_STOPPED_FOR_SECONDS: Final = 5.0
-_STOPPED_STATES: Final = frozenset({"T", "t"})
 _STEPS_SECONDS: Final = 60.0
 """For KILL to take effect on the other nodes of a job."""
+_STOPPED_FOR_SECONDS: Final = 5.0
+_STOPPED_STATES: Final = frozenset({"T", "t"})
 _FAREWELL_SEQUENCE_STEP: Final = 1_000_000
 """Above any request that the dead runner may still have sent."""
 _ALLOCATION_ENDED: Final[Stop] = {

@@ -62,23 +62,33 @@ class AllocationWatch:
         if self._launched(backend) and backend not in self._observing:
             times.append(self._observe_at.get(backend, 0.0))
         if backend not in self._canceling:
-            times += [self._cancel_at.get(row.allocation, 0.0) for row in self._to_cancel(backend)]
+            times += [self._cancel_at.get(row.allocation, 0.0) for row in self._to_end(backend)]
         return min(times, default=None)
 
     def work(self, backend: str, now: float) -> list[Instruction]:
         """Return the look and the cancellation that are due: at most one call of each at a time."""
         instructions: list[Instruction] = []
-        doomed = [row for row in self._to_cancel(backend) if now >= self._cancel_at.get(row.allocation, 0.0)]
-        if doomed and backend not in self._canceling:
-            self._canceling.add(backend)
-            for row in doomed:
-                self._cancel_at[row.allocation] = now + max(_CANCEL_AGAIN_SECONDS, self._intervals[backend])
-            instructions.append(Cancel(backend, tuple(row.external_id for row in doomed)))
+        instructions += self._end(backend, now)
         rows = self._launched(backend)
         if rows and backend not in self._observing and now >= self._observe_at.get(backend, 0.0):
             self._observing.add(backend)
             instructions.append(Observe(backend, tuple(row.external_id for row in rows)))
         return instructions
+
+    def _end(self, backend: str, now: float) -> list[Instruction]:
+        """Return one call: for those that are to end whatever they do, else for those that only wait."""
+        if backend in self._canceling:
+            return []
+        due = [row for row in self._to_end(backend) if now >= self._cancel_at.get(row.allocation, 0.0)]
+        doomed = [row for row in due if row.cancel]
+        chosen = doomed or due
+        if not chosen:
+            return []
+        self._canceling.add(backend)
+        for row in chosen:
+            self._cancel_at[row.allocation] = now + max(_CANCEL_AGAIN_SECONDS, self._intervals[backend])
+        ids = tuple(row.external_id for row in chosen)
+        return [Cancel(backend, ids, only_waiting=not doomed)]
 
     def observed(self, event: Observed) -> bool:
         """Take in what a backend said; True when an allocation has ended, so that there may be room."""
@@ -114,8 +124,8 @@ class AllocationWatch:
     def _launched(self, backend: str) -> list[OpenAllocation]:
         return [row for row in self._rows.values() if row.backend == backend and row.external_id]
 
-    def _to_cancel(self, backend: str) -> list[OpenAllocation]:
-        return [row for row in self._launched(backend) if row.cancel]
+    def _to_end(self, backend: str) -> list[OpenAllocation]:
+        return [row for row in self._launched(backend) if row.cancel or row.take_back]
 
 
 def _report(row: OpenAllocation, observation: Observation) -> AllocationReport | None:
@@ -142,4 +152,5 @@ def _report(row: OpenAllocation, observation: Observation) -> AllocationReport |
         cause=None if observation.cause is None else observation.cause.value,
         earlier_causes=[None if cause is None else cause.value for cause in observation.earlier_causes],
         end_seconds=observation.end_seconds,
+        cannot_start=observation.cannot_start,
     )
