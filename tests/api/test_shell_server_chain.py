@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import ssl
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def test_a_file_may_hold_nothing_but_the_config_of_the_server(tmp_path: Path) ->
         config_of(str(path))
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl: it makes the certificate")
 def test_the_certificate_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
     make_private_directory(tmp_path / "project.db.slurm")
     certificate, key = own_certificate(tmp_path / "project.db.slurm")
