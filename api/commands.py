@@ -19,7 +19,7 @@ from lading.api.running import greeting, run_server, serve_until_stopped, server
 from lading.api.server_process import Server, ServerOptions
 from lading.api.storage.opening import is_postgres, prepare_file, sqlite_path
 from lading.api.token_access import TokenAccess, token_access
-from lading.toolkit.cli.context import Session, format_option
+from lading.toolkit.cli.context import Amount, Session, format_option
 from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import BadInput
@@ -89,7 +89,7 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
 )
 @click.option(
     "--longest-wait",
-    type=click.FloatRange(0.1, MAXIMUM_WAIT_SECONDS),
+    type=Amount(0.1, MAXIMUM_WAIT_SECONDS),
     default=MAXIMUM_WAIT_SECONDS,
     show_default=True,
     metavar="SECONDS",

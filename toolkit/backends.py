@@ -63,8 +63,13 @@ class Observation:
     reason: str = ""
     proof_of_death: bool = False
     cause: Cause | None = None
+    earlier_causes: Sequence[Cause | None] = ()
+    """Of an allocation that its batch system started again: what ended each copy before this one, the first
+    one's first; None where that is not known or is nothing to be put right."""
     end_seconds: float | None = None
     """Until the batch system ends it."""
+    cannot_start: bool = False
+    """It is pending, and will be until somebody changes it or a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,15 @@ class TellsShape(Protocol):
 
     def shape(self, config: Mapping[str, Any]) -> Shape | None:
         """Return what one allocation of the config offers; None when nobody can know."""
+        ...
+
+
+@runtime_checkable
+class TakesBack(Protocol):
+    """A backend with a queue, out of which it takes what has not started and nothing else."""
+
+    def take_back(self, external_ids: Sequence[str]) -> None:
+        """End those of them that wait; one that has started meanwhile goes on."""
         ...
 
 

@@ -158,9 +158,15 @@ def walltime_seconds(config: Mapping[str, Any]) -> int | None:
     if text is None:
         return None
     try:
-        return parse_walltime(str(text))
+        seconds = parse_walltime(str(text))
     except BadInput as error:
         raise PermanentError(f"walltime: {error}") from error
+    if seconds == 0:
+        # To Slurm it means no limit at all.
+        raise PermanentError(
+            f"walltime: {text!r} is no time; accepted is at least '00:01:00', or none for the partition's own limit."
+        )
+    return seconds
 
 
 def _wholeness(config: Mapping[str, Any]) -> list[str]:

@@ -120,6 +120,8 @@ class SlurmScheduler(Sizing):
     """Where it is submitted: the name of a submitter's site."""
     set_up: tuple[str, ...] = ()
     """Lines of shell that run before the runner."""
+    on_cannot_start: str = "cancel"
+    """What becomes of an allocation that will never start as it stands: `cancel` (and pause the config), `keep`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

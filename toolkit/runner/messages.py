@@ -1,6 +1,6 @@
 """What runner and guardian say to each other: JSON lines over a socket pair.
 
-Runner to guardian: `session`, `lease`, `launch`, `kill`, `forget`, `bye`.
+Runner to guardian: `session`, `lease`, `hold`, `launch`, `kill`, `forget`, `bye`.
 Guardian to runner: `started`, `ended`, `refused`, `expired`, `stuck`, `signal`.
 """
 

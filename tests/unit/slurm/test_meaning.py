@@ -23,7 +23,7 @@ from lading.toolkit.errors import BadInput, CapacityError, PermanentError, Trans
         ("slurm_load_jobs error: Unexpected message received", TransientError, ""),
         (("sbatch: error: AssocMaxSubmitJobLimit\n"
          "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's "
-         "size and/or time limits)"), CapacityError, "Slurm takes no more jobs"),
+         "size and/or time limits)"), CapacityError, "max_allocations: Slurm takes no more jobs"),
         (("sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates "
          "accounting/QOS policy (job submit limit, user's size and/or time limits)"), CapacityError, ""),
         (("sbatch: error: AssocMaxWallDurationPerJobLimit\nsbatch: error: Batch job submission failed: Job violates "
@@ -67,6 +67,13 @@ def test_states(state, observed, proof, cause):
     assert (seen.state, seen.proof_of_death, seen.cause) == (observed, proof, cause)
 
 
+@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "TIMEOUT"])
+def test_what_ended_each_earlier_copy_is_told_with_every_state(state):
+    job = Job("1", state, earlier_states=("PREEMPTED", "REQUEUED", "NODE_FAIL"))
+    seen = observation_of("x", job)
+    assert seen.earlier_causes == (Cause.PREEMPTED, None, Cause.NODE_LOST)
+
+
 def test_why_a_job_waits_is_told():
     assert (
         "estimated start 2026"
@@ -76,6 +83,24 @@ def test_why_a_job_waits_is_told():
     assert (
         "back into the queue" in observation_of("x", Job("1", "PENDING", "BeginTime"), was_active=True).reason
     )
+
+
+@pytest.mark.parametrize(
+    ("reason", "cannot_start"),
+    [
+        ("PartitionTimeLimit", True), ("PartitionNodeLimit", True), ("InvalidAccount", True), ("InvalidQOS", True),
+        ("AssocMaxWallDurationPerJobLimit", True), ("QOSMaxCpuPerJobLimit", True), ("AssocMaxGRESPerJob", True),
+        ("QOSMaxMemoryPerNode", True), ("QOSMinCpuNotSatisfied", True), ("BadConstraints", True),
+        # There is room when others end, a partition comes up, a person lets it go.
+        ("Priority", False), ("Resources", False), ("PartitionDown", False), ("AssocGrpCpuLimit", False),
+        ("QOSMaxJobsPerUserLimit", False), ("QOSMaxCpuPerUserLimit", False), ("QOSGrpNodeLimit", False),
+        ("AssocMaxJobsLimit", False), ("BeginTime", False), ("JobHeldUser", False), ("", False),
+    ],
+)  # fmt: skip
+def test_what_never_starts_is_told_from_what_waits_for_others(reason, cannot_start):
+    seen = observation_of("x", Job("1", "PENDING", reason))
+    assert seen.cannot_start is cannot_start
+    assert ("will not start" in seen.reason) is cannot_start
 
 
 @pytest.mark.parametrize("has_accounting", [True, False])
