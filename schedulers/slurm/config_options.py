@@ -61,6 +61,9 @@ def config_options(*, is_new: bool) -> Callable[[F], F]:
             click.option("--exclusive/--shared", default=None, help="Take nodes whole, or not."),
             click.option("--array/--no-array", default=None, help="Several at once as a job array, or not."),
             click.option(
+                "--submit", type=click.Choice(["sbatch", "pyslurm"]), help="By what it is submitted. [sbatch]"
+            ),
+            click.option(
                 "--set-up", multiple=True, metavar="LINE", help="Shell before the runner; repeatable."
             ),
         ]

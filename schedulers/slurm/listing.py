@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from lading.schedulers.slurm.pyslurm_child import spread
+
 SQUEUE_FORMAT: Final = "%i|%F|%K|%T|%r|%L|%S|%N|%j"
 """A job's name may hold the separator, so it comes last."""
 SACCT_FORMAT: Final = "JobID,State,ExitCode,End,NodeList"
@@ -72,16 +74,28 @@ def read_sacct(text: str) -> list[Job]:
         fields = line.split("|")
         if len(fields) < 5:
             continue
-        identity, state, exit_code, _, nodes = fields[:5]
-        earlier = jobs.get(identity)
-        jobs[identity] = Job(
-            identity,
-            plain_state(state),
-            exit_code=exit_code,
-            nodes=nodes,
-            earlier_states=() if earlier is None else (*earlier.earlier_states, earlier.state),
-        )
+        shown, state, exit_code, _, nodes = fields[:5]
+        for identity in _identities(shown, plain_state(state)):
+            earlier = jobs.get(identity)
+            jobs[identity] = Job(
+                identity,
+                plain_state(state),
+                exit_code=exit_code,
+                nodes=nodes,
+                earlier_states=() if earlier is None else (*earlier.earlier_states, earlier.state),
+            )
     return list(jobs.values())
+
+
+def _identities(shown: str, state: str) -> list[str]:
+    """Return whom a row is about: `8_[2,4-5%1]` are the tasks of one record."""
+    array, bracket, tasks = shown.partition("_[")
+    if not bracket:
+        return [shown]
+    if state == "PENDING":
+        # It lags behind: some of these run already, or were canceled.
+        return []
+    return [f"{array}_{task}" for task in spread(tasks.rstrip("]").partition("%")[0])]
 
 
 def plain_state(text: str) -> str:

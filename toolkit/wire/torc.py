@@ -390,6 +390,8 @@ class SlurmScheduler(SchedulerConfig):
     site: Text | None = None
     set_up: list[Text] | None = None
     """Lines of shell that run before the runner."""
+    submit: Literal["sbatch", "pyslurm"] | None = None
+    """By what it is submitted; by default by sbatch."""
 
 
 class AwsScheduler(SchedulerConfig):

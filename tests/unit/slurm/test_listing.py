@@ -52,6 +52,14 @@ def test_sacct_tells_how_every_earlier_copy_ended():
     assert job.previous_state == "REQUEUED"
 
 
+def test_sacct_names_each_task_of_a_record_that_ended():
+    text = "8_[1,4-5%2]|CANCELLED by 0|0:0|x|None assigned\n9_[1-3]|PENDING|0:0|Unknown|None assigned\n"
+    # What waits by the accounting may run, or be canceled, for a while already.
+    assert [(job.identity, job.state) for job in read_sacct(text)] == [
+        ("8_1", "CANCELLED"), ("8_4", "CANCELLED"), ("8_5", "CANCELLED"),
+    ]  # fmt: skip
+
+
 def test_sizes_of_nodes():
     text = "16|64000\n8+|32000+\n 4 | 100 \nCPUS|MEMORY\n"
     assert read_node_sizes(text) == [(16, 64000), (8, 32000), (4, 100)]
