@@ -13,12 +13,13 @@ import click
 import uvloop
 
 from lading.api.server_process import Server, ServerOptions, serving, stop_on_signals
+from lading.toolkit.cli.context import Amount
 from lading.toolkit.errors import BadInput, LadingError, Unavailable
 from lading.toolkit.log import configure_logging
 from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS
 
 _PATH = click.Path(path_type=Path, dir_okay=False)
-_WAIT = click.FloatRange(0.1, MAXIMUM_WAIT_SECONDS)
+_WAIT = Amount(0.1, MAXIMUM_WAIT_SECONDS)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

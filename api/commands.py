@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 import msgspec
-import uvloop
 
 from lading.api.database_commands import back_up, check, upgrade, verify
 from lading.api.detached import Started, detach
-from lading.api.server_process import Server, ServerOptions, serving, stop_on_signals
+from lading.api.in_slurm import Begun, InSlurm, check_no_other, serve_in_slurm
+from lading.api.running import greeting, run_server, serve_until_stopped, server_file_of
+from lading.api.server_process import Server, ServerOptions
 from lading.api.storage.opening import is_postgres, prepare_file, sqlite_path
 from lading.api.token_access import TokenAccess, token_access
-from lading.toolkit.cli.context import Session, format_option
+from lading.toolkit.cli.context import Amount, Session, format_option
 from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import BadInput
 from lading.toolkit.log import configure_logging
-from lading.toolkit.private_files import make_private_directory
 from lading.toolkit.settings import LoadedSettings, state_directory
-from lading.toolkit.supervise import KeptChild
 from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS
 
 DATABASE_NAME = "lading.db"
@@ -66,6 +63,7 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
         "lading serve",
         "lading serve --port 0 --database ./project.db",
         "lading serve --detach",
+        "lading serve --in-slurm workflow.yaml:small --database /shared/me/project.db",
         "lading serve --host 0.0.0.0 --tls-certificate cert.pem --tls-key key.pem",
         "lading serve --database postgres://lading@db.example.org/lading",
     )
@@ -91,7 +89,7 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
 )
 @click.option(
     "--longest-wait",
-    type=click.FloatRange(0.1, MAXIMUM_WAIT_SECONDS),
+    type=Amount(0.1, MAXIMUM_WAIT_SECONDS),
     default=MAXIMUM_WAIT_SECONDS,
     show_default=True,
     metavar="SECONDS",
@@ -120,16 +118,23 @@ def database_of(settings: LoadedSettings, given: str | None) -> str:
     is_flag=True,
     help="Return once the server answers; it runs on when you log out, until `lading stop`.",
 )
+@click.option(
+    "--in-slurm",
+    metavar="FILE[:NAME]",
+    help="Serve in small Slurm jobs, each of which asks for the next: asked for as the Slurm config NAME "
+    "of a workflow file says.",
+)
 @format_option
-@click.pass_obj
+@click.pass_context
 def serve(
-    session: Session,
+    ctx: click.Context,
     /,
     *,
     database: str | None,
     no_submitter: bool,
     server_file: Path | None,
     is_detached: bool,
+    in_slurm: str | None,
     style: str | None,
     **given: Any,
 ) -> None:
@@ -138,9 +143,21 @@ def serve(
     Your own commands on this machine find it by themselves. It stops at Ctrl-C, at TERM and at
     `lading stop`; running jobs go on and report to the next server on the same database. With --detach
     what it has to say goes to a log file beside the database, readable by you alone.
+
+    With --in-slurm it lives in jobs of Slurm instead, one after the other, until `lading stop`. The database
+    and your home then have to be on a file system that all nodes share. Each server listens on its node's
+    address towards slurmctld, at a free port, with a certificate of its own that runners and commands pin.
     """
+    session: Session = ctx.obj
     location = database_of(session.settings, database)
-    path = server_file or _server_file(location, given["port"])
+    if in_slurm is not None:
+        if is_detached:
+            raise click.UsageError("--in-slurm and --detach exclude each other.")
+        asked = InSlurm(in_slurm, location, server_file, no_submitter, _given_alone(ctx, given))
+        _tell_begun(session, serve_in_slurm(asked, session.settings), style)
+        return
+    check_no_other(location)
+    path = server_file or server_file_of(location, f"{socket.gethostname()}-{given['port']}")
     options = ServerOptions(
         database=location, server_file=path, token_file=path.with_suffix(".token"), **given
     )
@@ -156,36 +173,31 @@ def serve(
         configure_logging("info")
 
     def on_ready(server: Server) -> None:
-        note(_greeting(server, options))
+        note(greeting(server, options))
         if parent is not None:
             parent.say_ready(_started(server, options, parent.log_file))
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options, path, on_ready, no_submitter=no_submitter))
+    run_server(serve_until_stopped(options, path, on_ready, no_submitter=no_submitter))
 
 
-async def _serve(
-    options: ServerOptions, server_file: Path, on_ready: Callable[[Server], None], *, no_submitter: bool
-) -> None:
-    async with serving(options) as server:
-        stop_on_signals(server)
-        child = None if no_submitter else _submitter(server, options, server_file)
-        try:
-            on_ready(server)
-            await server.stop.wait()
-        finally:
-            # Before the server: its last call gives its lease back.
-            if child is not None:
-                await child.stop()
+def _given_alone(ctx: click.Context, options: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what nobody gave: the defaults of a server in Slurm are others."""
+    default = click.core.ParameterSource.DEFAULT
+    return {name: value for name, value in options.items() if ctx.get_parameter_source(name) is not default}
 
 
-def _greeting(server: Server, options: ServerOptions) -> str:
-    token = f" --token-file {options.token_file}" if server.token else ""
-    database = server.services.database.url.removeprefix("sqlite://")
-    return (
-        f"Lading serves at {server.url}, database {database}; your commands on this machine find it, "
-        f"others take: lading --server {server.url}{token}"
-    )
+def _tell_begun(session: Session, begun: Begun, style: str | None) -> None:
+    if begun.url is not None:
+        message = (
+            f"Lading serves at {begun.url} in Slurm job {begun.slurm_job}, database {begun.database}; "
+            f"log: {begun.log}. `lading stop` ends it."
+        )
+    else:
+        message = (
+            f"Slurm job {begun.slurm_job} waits ({begun.reason or 'no reason yet'}); your commands find the server "
+            f"once it runs. Log: {begun.log}. `lading stop` takes it back."
+        )
+    session.output(style).done(message, msgspec.structs.asdict(begun))
 
 
 def _log_file(location: str, server_file: Path) -> Path:
@@ -214,34 +226,6 @@ def _tell_started(session: Session, started: Started, style: str | None) -> None
         f"log: {started.log}. `lading stop` ends it."
     )
     session.output(style).done(message, msgspec.structs.asdict(started))
-
-
-def _submitter(server: Server, options: ServerOptions, server_file: Path) -> KeptChild:
-    if is_postgres(options.database):
-        folder = state_directory() / "submitters" / server.services.server_id
-    else:
-        folder = sqlite_path(options.database).parent / ".lading-submitter"
-    make_private_directory(folder)
-
-    def on_problem(problem: str | None) -> None:
-        if problem is None:
-            server.state.degraded.pop("submitter", None)
-        else:
-            server.state.degraded["submitter"] = problem
-
-    arguments = ["--server-file", str(server_file.absolute()), "--state-directory", str(folder)]
-    log_file = folder / "submitter.log"
-    child = KeptChild("lading.toolkit.submitter", arguments, log_file, on_problem=on_problem)
-    child.start()
-    return child
-
-
-def _server_file(location: str, port: int) -> Path:
-    folder = state_directory() / "servers"
-    make_private_directory(folder)
-    # The same name at each start, so that a server that was killed leaves nothing behind.
-    digest = hashlib.sha256(location.encode()).hexdigest()[:12]
-    return folder / f"{digest}-{socket.gethostname()}-{port}.json"
 
 
 # ---- db -------------------------------------------------------------------------------------

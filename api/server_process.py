@@ -34,7 +34,8 @@ from lading.api.storage.locks import DatabaseLock
 from lading.api.storage.opening import is_postgres, open_database, prepare_file, sqlite_path
 from lading.api.storage.sqlite import SqliteDatabase, Synchronous
 from lading.api.storage.unit_of_work import Database
-from lading.toolkit.client.target import is_loopback
+from lading.toolkit.cli.server_chain import stopped_because
+from lading.toolkit.client.target import is_loopback, read_token_file
 from lading.toolkit.clock import Clock, SystemClock, to_milliseconds
 from lading.toolkit.errors import BadInput
 from lading.toolkit.private_files import boot_id, make_private_directory, write_private
@@ -69,6 +70,8 @@ class ServerOptions:
     local_cpus: int | None = None
     longest_wait: float = MAXIMUM_WAIT_SECONDS
     """Seconds until a request that waits for news is answered without."""
+    chain: Path | None = None
+    """`chain.json` of a server that moves from job to job: token and address file outlive each of them."""
 
 
 @dataclass(slots=True)
@@ -173,7 +176,8 @@ async def _owner_token(options: ServerOptions, services: Services) -> tuple[str,
         return "", {}
     owner = server_owner()
     path = token_file(options)
-    place = f"{socket.gethostname()}:{path.absolute() if path else secrets.token_hex(8)}"
+    host = socket.gethostname() if options.chain is None else "slurm"
+    place = f"{host}:{path.absolute() if path else secrets.token_hex(8)}"
     fixed = {}
     if options.read_only:
         # Nothing can be stored: the token lives and ends with this process.
@@ -181,11 +185,20 @@ async def _owner_token(options: ServerOptions, services: Services) -> tuple[str,
         fixed[tokens.hash_of(token)] = Principal(user=owner, scope=Scope.ADMIN)
     else:
         now_ms = to_milliseconds(services.clock.wall())
-        token = await tokens.replace_owner_token(services.database, owner, place, now_ms)
+        kept = None if options.chain is None else _token_of_predecessor(path)
+        token = await tokens.replace_owner_token(services.database, owner, place, now_ms, kept=kept)
     if path is not None:
         _make_folder(path)
         write_private(path, f"{token}\n".encode())
     return token, fixed
+
+
+def _token_of_predecessor(path: Path | None) -> str | None:
+    try:
+        return None if path is None else read_token_file(path)
+    except BadInput:
+        # The first of its chain, or a file that somebody else could have read or written.
+        return None
 
 
 def token_file(options: ServerOptions) -> Path | None:
@@ -267,15 +280,19 @@ def _announce(
         database=server.services.database.url.removeprefix("sqlite://"),
         fingerprint=_fingerprint(options.tls_certificate),
         token_file=str(tokens_at.absolute()) if tokens_at is not None and server.token else None,
+        chain=str(options.chain) if options.chain is not None else None,
     )
     content = msgspec.json.encode(record)
     _make_folder(path)
     write_private(path, content)
     # Last in, first out: nobody may find the address of a server that has begun to stop.
-    stack.callback(_remove_own, path, content)
+    stack.callback(_remove_own, path, content, options.chain)
 
 
-def _remove_own(path: Path, content: bytes) -> None:
+def _remove_own(path: Path, content: bytes, chain: Path | None) -> None:
+    if chain is not None and stopped_because(chain) is None:
+        # The next job of the chain replaces it; until then it tells commands that there is a server.
+        return
     try:
         if path.read_bytes() == content:
             path.unlink()

@@ -63,8 +63,13 @@ class Observation:
     reason: str = ""
     proof_of_death: bool = False
     cause: Cause | None = None
+    earlier_causes: Sequence[Cause | None] = ()
+    """Of an allocation that its batch system started again: what ended each copy before this one, the first
+    one's first; None where that is not known or is nothing to be put right."""
     end_seconds: float | None = None
     """Until the batch system ends it."""
+    cannot_start: bool = False
+    """It is pending, and will be until somebody changes it or a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,63 @@ class TellsShape(Protocol):
 
     def shape(self, config: Mapping[str, Any]) -> Shape | None:
         """Return what one allocation of the config offers; None when nobody can know."""
+        ...
+
+
+@runtime_checkable
+class TakesBack(Protocol):
+    """A backend with a queue, out of which it takes what has not started and nothing else."""
+
+    def take_back(self, external_ids: Sequence[str]) -> None:
+        """End those of them that wait; one that has started meanwhile goes on."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A program that lives on from job to job of a batch system: each job asks for the next."""
+
+    name: str
+    """Of all its jobs; while one of them runs the next one waits."""
+    config: Mapping[str, Any]
+    """The scheduler document that says how they are asked for."""
+    command: Sequence[str]
+    working_directory: Path
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceJob:
+    """One job of a service that waits or runs."""
+
+    number: str
+    is_waiting: bool
+    reason: str = ""
+    """Why it waits."""
+
+
+@runtime_checkable
+class KeepsServices(Protocol):
+    """A backend in whose jobs a service can live."""
+
+    def check_service(self, service: Service) -> None:
+        """Raise a BackendError for what the batch system would never start."""
+        ...
+
+    def submit_service(self, service: Service) -> str:
+        """Ask for one more job of the service, which waits for those before it; return its number."""
+        ...
+
+    def service_jobs(self, name: str) -> Sequence[ServiceJob]:
+        """Return the jobs of that name which wait or run."""
+        ...
+
+    def cancel_service(self, name: str, *, only_waiting: bool = False) -> None:
+        """End the jobs of that name; that there are none is no error."""
+        ...
+
+    def own_address(self) -> str:
+        """Return the address of this machine by which the others of the batch system reach it."""
         ...
 
 

@@ -11,6 +11,7 @@ from lading.api.services import (
     jobs,
     lifecycle,
     nodes,
+    planning,
     progress,
     restart,
     shapes,
@@ -40,6 +41,7 @@ from lading.toolkit.wire.submissions import (
     AllocationRequestResponse,
     Launch,
     OpenAllocation,
+    Planning,
     ShapeWanted,
     SubmitterSyncRequest,
     SubmitterSyncResponse,
@@ -184,14 +186,15 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
         await database.write(submission_reports.report_allocation(allocation, _now(call)))
 
     async def look() -> tuple[list[Launch], list[OpenAllocation], list[ShapeWanted]]:
-        for workflow_id in await database.read(submissions.workflows_with_demand(request.backends)):
+        for workflow_id in await database.read(planning.workflows_with_demand(request.backends)):
             await database.write(
-                submissions.plan_launches(
+                planning.plan_launches(
                     workflow_id,
                     request.backends,
                     _now(call),
                     site=request.site,
                     shape_backends=request.shape_backends,
+                    take_back_backends=request.take_back_backends,
                 )
             )
         found: tuple[list[Launch], list[OpenAllocation]] = await database.read(
@@ -210,7 +213,9 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
             or request.shapes
             or any(want.config_row not in request.shapes_asked for want in wanted)
             or any(not launch.not_before_seconds for launch in launches)
-            or any(allocation.cancel or allocation.suspect for allocation in allocations)
+            or any(
+                allocation.cancel or allocation.take_back or allocation.suspect for allocation in allocations
+            )
         )
 
     with wakeups.submitter() as woken:
@@ -274,10 +279,10 @@ async def restart_workflow(call: Call) -> Any:
 
 async def show_progress(call: Call) -> Progress:
     """Answer at once, or when the event sequence exceeds `after`."""
-    work = progress.progress(call.principal, call.path["workflow"])
     after, wait = call.query["after"], call.query["wait"]
 
     async def look() -> Progress:
+        work = progress.progress(call.principal, call.path["workflow"], _now(call))
         answer: Progress = await call.services.database.read(work)
         return answer
 
@@ -289,6 +294,13 @@ async def show_progress(call: Call) -> Progress:
         return await look_until_news(
             call.services.wakeups, woken, wait, look, lambda answer: answer.sequence > after
         )
+
+
+async def show_planning(call: Call) -> Planning:
+    answer: Planning = await call.services.database.read(
+        planning.planning(call.principal, call.path["workflow"], _now(call))
+    )
+    return answer
 
 
 async def list_attempts(call: Call) -> Any:
@@ -318,7 +330,7 @@ async def retry_job(call: Call) -> Any:
 
 async def explain_job(call: Call) -> Any:
     return await call.services.database.read(
-        progress.explain(call.principal, call.path["workflow"], call.path["key"])
+        progress.explain(call.principal, call.path["workflow"], call.path["key"], _now(call))
     )
 
 
@@ -380,6 +392,11 @@ ROUTES: tuple[Route, ...] = (
         "Return counts, and why nothing moves; waits until the event sequence exceeds `after`.",
         response=Progress, scopes=PEOPLE, tags=("workflows",),
         query=(Query("after", int), Query("wait", float, 0.0, minimum=0)),
+    ),
+    Route(
+        "GET", "/workflows/{workflow}/planning", "get_planning", show_planning,
+        "Return for each scheduler config what planning wants of it, and why no more comes.",
+        response=Planning, scopes=PEOPLE, tags=("allocations",),
     ),
     Route(
         "GET", "/workflows/{workflow}/attempts", "list_attempts", list_attempts,

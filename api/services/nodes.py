@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import attempts, completion_script
+from lading.api.services import attempts, completion_script, setbacks, taking_back
 from lading.api.services.attempts import End
 from lading.api.services.identity import Principal, Scope
 from lading.api.services.ledger import Ledger, Steps
@@ -19,6 +19,7 @@ from lading.api.services.workflows import lock_workflow, lock_workflow_id, workf
 from lading.api.storage.keys import key_filter, key_of, take_ids
 from lading.api.storage.statements import Effects, Statement, Work
 from lading.toolkit.clock import iso_utc
+from lading.toolkit.domain.buffers import DEFAULT_BUFFER_SECONDS, buffer_seconds
 from lading.toolkit.domain.states import AllocationState, Cause, JobStatus, NodeState
 from lading.toolkit.errors import BadInput, Conflict, Fenced, Forbidden, NotFound
 from lading.toolkit.wire.extensions import RegisterRequest, RegisterResponse
@@ -90,19 +91,24 @@ def register(
             config=config,
             working_directory=config.get("working_directory"),
             output_directory=config.get("output_directory"),
-            end_seconds=end_seconds(end_ms, config, now_ms),
+            end_seconds=end_seconds(end_ms, now_ms, config, now_ms),
             idle_seconds=(yield from _idle_seconds(allocation)),
         )
 
     return work
 
 
-def end_seconds(end_ms: int | None, config: dict[str, Any], now_ms: int) -> float | None:
-    """Return the time until the runner must have left: the allocation's end minus the buffer."""
+def end_seconds(end_ms: int | None, began_ms: int, config: dict[str, Any], now_ms: int) -> float | None:
+    """Return the time until the runner, there since `began_ms`, must have left: the end minus the buffer."""
     if end_ms is None:
         return None
-    buffer = float(config.get("compute_node_expiration_buffer_seconds", 120))
-    return max(0.0, (end_ms - now_ms) / 1000 - buffer)
+    asked = asked_buffer_seconds(config)
+    return max(0.0, (end_ms - now_ms) / 1000 - buffer_seconds(asked, (end_ms - began_ms) / 1000))
+
+
+def asked_buffer_seconds(config: dict[str, Any]) -> float:
+    """Return how long before the end of an allocation its runner leaves, as the workflow asks."""
+    return float(config.get("compute_node_expiration_buffer_seconds", DEFAULT_BUFFER_SECONDS))
 
 
 def _allocation_of(principal: Principal, workflow: Any, request: RegisterRequest) -> Steps:
@@ -158,9 +164,12 @@ def _fence_rivals(ledger: Ledger, request: RegisterRequest, allocation: Any) -> 
         # Requeued under the same id: the older copy may still run (it was seen to), so its jobs wait
         # for its lease to end; it gets nothing new and is told to end.
         yield Statement(
-            "UPDATE compute_node SET ending = TRUE, reason = :reason WHERE id = :id",
+            "UPDATE compute_node SET ending = TRUE, frozen = FALSE, reason = :reason WHERE id = :id",
             {"id": rival["id"], "reason": "its allocation was started again"},
         )
+        if rival["frozen"]:
+            # Suspended, it could not renew: its lease goes on from here.
+            yield from thaw(rival, ledger.now_ms)
         ledger.effects.nodes.add(rival["id"])
     return bool(rows and rows[-1]["draining"])
 
@@ -224,9 +233,11 @@ def _insert_node(ledger: Ledger, request: RegisterRequest, allocation: Any, leas
 
 
 def _activate(allocation: Any) -> Steps:
+    yield from taking_back.started(allocation["id"])
     if allocation["status"] != AllocationState.ACTIVE:
+        # The reason was why it had not started; the batch system is not asked again for a while.
         yield Statement(
-            "UPDATE scheduled_compute_node SET status = 'active', rev = rev + 1 WHERE id = :id",
+            "UPDATE scheduled_compute_node SET status = 'active', reason = NULL, rev = rev + 1 WHERE id = :id",
             {"id": allocation["id"]},
         )
 
@@ -244,9 +255,17 @@ def _worker_event(kind: str, node_id: int, hostname: str, message: str) -> dict[
 # ---- the end of a node ----------------------------------------------------------------------
 
 
-def say_goodbye(ledger: Ledger, node: Any) -> Steps:
+def thaw(node: Any, now_ms: int) -> Steps:
+    """Let the lease of a suspended node run again, from now."""
+    yield Statement(
+        "UPDATE compute_node SET frozen = FALSE, lease_until_ms = :until WHERE id = :id",
+        {"id": node["id"], "until": lease_until(now_ms, node["lease_seconds"])},
+    )
+
+
+def say_goodbye(ledger: Ledger, node: Any, *, is_final: bool) -> Steps:
     """The node's last call: nothing of it runs any more."""
-    yield from _give_up(ledger, node, NodeState.LEFT, Cause.INFRASTRUCTURE, "left without a report")
+    yield from _give_up(ledger, node, NodeState.LEFT, Cause.INFRASTRUCTURE, "left without a report", is_final)
     ledger.add_event(_worker_event("stop", node["id"], node["hostname"], "Stopped worker"))
 
 
@@ -257,7 +276,9 @@ def lose(ledger: Ledger, node: Any, cause: Cause, reason: str) -> Steps:
     ledger.effects.nodes.add(node["id"])
 
 
-def _give_up(ledger: Ledger, node: Any, state: NodeState, cause: Cause, reason: str) -> Steps:
+def _give_up(
+    ledger: Ledger, node: Any, state: NodeState, cause: Cause, reason: str, is_final: bool = False
+) -> Steps:
     rows = yield Statement(OPEN_OF_NODE, {"node": node["id"]})
     ends = [
         End(
@@ -284,10 +305,11 @@ def _give_up(ledger: Ledger, node: Any, state: NodeState, cause: Cause, reason: 
             "duration": max(0.0, (ledger.now_ms - (node["started_ms"] or ledger.now_ms)) / 1000),
         },
     )
-    yield from _complete_allocation(ledger, node, reason if state is NodeState.LOST else "its runner left")
+    told = reason if state is NodeState.LOST else "its runner left"
+    yield from _complete_allocation(ledger, node, told, is_final=is_final)
 
 
-def _complete_allocation(ledger: Ledger, node: Any, reason: str) -> Steps:
+def _complete_allocation(ledger: Ledger, node: Any, reason: str, *, is_final: bool) -> Steps:
     """An allocation whose last node is gone is over as far as jobs are concerned."""
     if node["allocation_id"] is None:
         return
@@ -297,6 +319,9 @@ def _complete_allocation(ledger: Ledger, node: Any, reason: str) -> Steps:
         {"allocation": node["allocation_id"], "id": node["id"]},
     )
     if others:
+        return
+    if is_final:
+        yield from complete_allocation(ledger, node["allocation_id"], reason)
         return
     # Slurm starts a preempted or requeued job again under its number: the row, and with it the right to
     # register, ends when Slurm says so.
@@ -316,11 +341,13 @@ def _complete_allocation(ledger: Ledger, node: Any, reason: str) -> Steps:
 
 def complete_allocation(ledger: Ledger, allocation_id: int, reason: str, cause: str | None = None) -> Steps:
     """Close an allocation's row; its node file opens nothing any more."""
-    yield Statement(
+    closed = yield Statement(
         "UPDATE scheduled_compute_node SET status = 'complete', reason = :reason, cause = :cause, "
-        "ended_ms = :now, rev = rev + 1 WHERE id = :id AND status <> 'complete'",
+        "ended_ms = :now, rev = rev + 1 WHERE id = :id AND status <> 'complete' RETURNING id",
         {"id": allocation_id, "reason": reason, "cause": cause, "now": ledger.now_ms},
     )
+    if closed:
+        yield from setbacks.allocation_ended(ledger, allocation_id, reason)
     ledger.effects.demand = True
     ledger.effects.tokens = True
 

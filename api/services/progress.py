@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from lading.api.services import submissions
+import orjson
+
+from lading.api.services import planning
 from lading.api.services.identity import Principal
 from lading.api.services.jobs import find_job_row
 from lading.api.services.ledger import COUNT_COLUMNS, Ledger, Steps
@@ -13,14 +16,14 @@ from lading.api.services.workflows import find_workflow
 from lading.api.storage.keys import key_of
 from lading.api.storage.statements import Effects, Statement, Work
 from lading.toolkit.clock import iso_utc
-from lading.toolkit.domain import demand
+from lading.toolkit.domain import waiting
 from lading.toolkit.domain.states import ACTIVE, CLAIMABLE, JobStatus
 from lading.toolkit.wire.extensions import AttemptDocument, Progress
 
 MAXIMUM_LIMIT = 100_000
 
 
-def progress(principal: Principal, workflow: str) -> Work:
+def progress(principal: Principal, workflow: str, now_ms: int) -> Work:
     """Return counts and reasons; the cost does not grow with the number of jobs."""
 
     def work(effects: Effects) -> Steps:
@@ -31,7 +34,7 @@ def progress(principal: Principal, workflow: str) -> Work:
             "WHERE workflow_id = :id AND status <> 'complete') AS allocations",
             {"id": row["id"]},
         )
-        reasons = yield from _reasons(row, counts["nodes"], effects)
+        reasons = yield from _reasons(Ledger(row, now_ms, effects), counts["nodes"])
         return Progress(
             sequence=row["event_sequence"],
             run_id=row["run_id"],
@@ -56,28 +59,19 @@ def workflow_id(principal: Principal, workflow: str) -> Work:
     return work
 
 
-def _reasons(row: Any, nodes: int, effects: Effects) -> Steps:
+def _reasons(ledger: Ledger, nodes: int) -> Steps:
+    row = ledger.workflow
     if row["is_canceled"]:
         return ["the workflow is canceled; lading workflows start runs it again from the beginning"]
     if row["run_id"] == 0:
         return ["the workflow was never started; run: lading workflows start"]
     if not (row["n_ready"] + row["n_scheduled"]) or nodes:
         return []
-    ledger = Ledger(row, 0, effects)
-    work_classes, configs, opened = yield from submissions.demand_of(ledger)
-    reasons = demand.explain(work_classes, configs, opened)
-    waiting = yield Statement(
-        "SELECT DISTINCT reason FROM scheduled_compute_node WHERE workflow_id = :id "
-        "AND status IN ('uninitialized', 'pending') AND reason IS NOT NULL LIMIT 5",
-        {"id": row["id"]},
-    )
-    errors = yield Statement(
-        "SELECT DISTINCT error FROM launch WHERE workflow_id = :id AND state IN ('stored', 'submitting') "
-        "AND error IS NOT NULL LIMIT 5",
-        {"id": row["id"]},
-    )
-    reasons += [f"an allocation waits: {found['reason']}" for found in waiting]
-    reasons += [f"submission is tried again: {found['error']}" for found in errors]
+    work_classes, configs, opened = yield from planning.demand_of(ledger)
+    reasons = waiting.explain(work_classes, configs, opened)
+    labels = {config.id: config.label for config in configs}
+    for identity, count in opened.items():
+        reasons += [f"an allocation of {labels.get(identity, identity)}: {text}" for text in count.reasons]
     return reasons
 
 
@@ -142,26 +136,26 @@ def _attempt(row: Any) -> AttemptDocument:
     )
 
 
-def explain(principal: Principal, workflow: str, key: str) -> Work:
+def explain(principal: Principal, workflow: str, key: str, now_ms: int) -> Work:
     """Say why a job is where it is, in sentences that a person can act on."""
 
     def work(effects: Effects) -> Steps:
         row = yield from find_workflow(principal, workflow)
         job = yield from find_job_row(row, key)
-        reasons = yield from _explain(row, job, effects)
+        reasons = yield from _explain(Ledger(row, now_ms, effects), job)
         return {"job": key_of(job), "status": job["status"], "reasons": reasons}
 
     return work
 
 
-def _explain(row: Any, job: Any, effects: Effects) -> Steps:
-    status = JobStatus(job["status"])
+def _explain(ledger: Ledger, job: Any) -> Steps:
+    row, status = ledger.workflow, JobStatus(job["status"])
     if status is JobStatus.BLOCKED:
         return (yield from _blockers(row, job))
     if status in CLAIMABLE:
         if job["open_attempt"] is not None:
             return ["its former attempt was taken away and its node has not confirmed that it ended"]
-        return (yield from _waiting(row, job, effects))
+        return (yield from _waiting(ledger, job))
     if status in ACTIVE:
         return (yield from _running(job))
     if status is JobStatus.UNINITIALIZED:
@@ -181,39 +175,42 @@ def _blockers(row: Any, job: Any) -> Steps:
     return [f"it waits for job {found['name'] or key_of(found)} ({found['status']})" for found in rows]
 
 
-def _waiting(row: Any, job: Any, effects: Effects) -> Steps:
-    reasons = []
+def _waiting(ledger: Ledger, job: Any) -> Steps:
+    row = ledger.workflow
     if row["is_canceled"]:
         return ["the workflow is canceled: nothing is claimed"]
+    _, configs, opened = yield from planning.demand_of(ledger)
+    labels = {config.id: config.label for config in configs}
     nodes = yield Statement(
         "SELECT * FROM compute_node WHERE workflow_id = :id AND state IN ('active', 'silent') ORDER BY id",
         {"id": row["id"]},
     )
-    for node in nodes:
-        lacks = [
-            f"{asked} {what} of {node[column]}"
-            for asked, what, column in (
-                (job["num_cpus"], "CPUs", "num_cpus"),
-                (job["num_gpus"], "GPUs", "num_gpus"),
-                (job["memory_bytes"], "bytes of memory", "memory_bytes"),
-            )
-            if asked > node[column]
-        ]
-        wants = job["scheduler_config_id"]
-        if wants and wants != node["scheduler_config_id"]:
-            lacks.append(f"only nodes of {wants}")
-        place = f"node {key_of(node)} on {node['hostname']}"
-        if lacks:
-            reasons.append(f"{place} cannot run it: it asks for {', '.join(lacks)}")
-        elif node["draining"] or node["ending"]:
-            reasons.append(f"{place} claims no more jobs")
-        else:
-            reasons.append(f"{place} can run it and is busy with other jobs")
-    if not nodes:
-        ledger = Ledger(row, 0, effects)
-        work_classes, configs, opened = yield from submissions.demand_of(ledger)
-        reasons += demand.explain(work_classes, configs, opened) or ["no node is there yet"]
-    return reasons
+    reasons = [_why_not_on(node, job, labels) for node in nodes]
+    return reasons + waiting.explain_job(planning.work_class(job, 1), configs, opened)
+
+
+def _why_not_on(node: Any, job: Any, labels: Mapping[str, str]) -> str:
+    """Say why a living node does not run a ready job."""
+    num_nodes = orjson.loads(node["resources"]).get("num_nodes") or 1
+    lacks = [
+        f"{asked} {what} of {has}"
+        for asked, what, has in (
+            (job["num_cpus"], "CPUs", node["num_cpus"]),
+            (job["num_gpus"], "GPUs", node["num_gpus"]),
+            (job["memory_bytes"], "bytes of memory", node["memory_bytes"]),
+            (job["num_nodes"], "nodes", num_nodes),
+        )
+        if asked > has
+    ]
+    wants = job["scheduler_config_id"]
+    if wants and wants != node["scheduler_config_id"]:
+        lacks.append(f"only nodes of {labels.get(wants, wants)}")
+    place = f"node {key_of(node)} on {node['hostname']}"
+    if lacks:
+        return f"{place} cannot run it: it asks for {', '.join(lacks)}"
+    if node["draining"] or node["ending"]:
+        return f"{place} claims no more jobs"
+    return f"{place} can run it and is busy with other jobs, or has too little time left"
 
 
 def _running(job: Any) -> Steps:

@@ -11,6 +11,7 @@ import orjson
 from lading.api.services.ledger import Steps
 from lading.api.services.sites import site_of
 from lading.api.storage.statements import Effects, Statement, Work
+from lading.toolkit.clock import iso_utc
 from lading.toolkit.domain.demand import ConfigView, Shape, Sizing
 from lading.toolkit.domain.values import parse_memory
 from lading.toolkit.wire.submissions import ShapeReport, ShapeWanted
@@ -100,9 +101,12 @@ def _sizing_of(config: Mapping[str, Any], now_ms: int) -> Sizing:
     return Sizing.AWAITED if is_awaited else Sizing.UNKNOWN
 
 
-def view_of(config: Mapping[str, Any], now_ms: int, unserved: str) -> ConfigView:
+def view_of(
+    config: Mapping[str, Any], now_ms: int, *, unserved: str, name: str, buffer_seconds: float
+) -> ConfigView:
     """Return a config as planning sees it."""
     body = orjson.loads(config["body"])
+    retry_ms = config["not_before_ms"]
     return ConfigView(
         id=config["config_id"],
         kind=config["kind"],
@@ -111,4 +115,8 @@ def view_of(config: Mapping[str, Any], now_ms: int, unserved: str) -> ConfigView
         max_allocations=body.get("max_allocations"),
         min_allocations=body.get("min_allocations") or 0,
         paused=config["paused_reason"] or unserved,
+        name=name,
+        buffer_seconds=buffer_seconds,
+        retry_at=iso_utc(retry_ms / 1000) if retry_ms is not None and retry_ms > now_ms else "",
+        setback=config["setback_reason"] or "",
     )

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lading.api.services import attempts, nodes
+import orjson
+
+from lading.api.services import attempts, nodes, taking_back
 from lading.api.services.ledger import Ledger, Steps
 from lading.api.services.sync import end_of
 from lading.api.services.workflows import lock_workflow_id
@@ -19,6 +21,8 @@ from lading.toolkit.domain.states import Cause, LaunchState
 from lading.toolkit.wire.submissions import AllocationReport, LaunchReport
 
 LEASE_SECONDS = 30.0
+_LOOK_AGE_SECONDS = 30.0
+"""A look at the queue may be so old when it is reported."""
 
 # ---- the submitter's lease ------------------------------------------------------------------
 
@@ -112,6 +116,9 @@ def _submitted(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
     yield Statement(
         "UPDATE launch SET state = 'submitted', error = NULL WHERE id = :id", {"id": launch["id"]}
     )
+    [config] = yield Statement(
+        "SELECT max(name) AS name FROM scheduler_config WHERE id = :id", {"id": launch["scheduler_id"]}
+    )
     ledger.add_event(
         {
             "category": "scheduler",
@@ -119,7 +126,7 @@ def _submitted(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
             "num_jobs": len(report.external_ids),
             "job_ids": list(report.external_ids),
             "scheduler_config_id": launch["scheduler_config_id"],
-            "message": f"Asked for {len(report.external_ids)} allocations of {launch['scheduler_config_id']}",
+            "message": f"Asked for {len(report.external_ids)} allocations of {config['name'] or launch['scheduler_config_id']}",
         }
     )
 
@@ -135,18 +142,7 @@ def _failed(ledger: Ledger, launch: Any, report: LaunchReport) -> Steps:
         "rev = rev + 1 WHERE launch_id = :id AND status <> 'complete'",
         {"id": launch["id"], "error": report.error, "now": ledger.now_ms},
     )
-    yield Statement(
-        "UPDATE scheduler_config SET paused_reason = :error WHERE id = :id",
-        {"id": launch["scheduler_id"], "error": report.error},
-    )
-    ledger.add_event(
-        {
-            "category": "scheduler",
-            "type": "pause",
-            "scheduler_config_id": launch["scheduler_config_id"],
-            "message": f"{launch['scheduler_config_id']} is paused: {report.error}",
-        }
-    )
+    yield from taking_back.pause(ledger, launch["scheduler_id"], launch["scheduler_config_id"], report.error)
 
 
 def report_allocation(report: AllocationReport, now_ms: int) -> Work:
@@ -167,12 +163,19 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
             {"id": row_id},
         )
         yield from _end_told(ledger, living, report)
+        for copy, earlier in enumerate(report.earlier_causes):
+            if earlier is not None:
+                yield from _refine_causes(row_id, earlier, copy)
         if report.cause is not None:
-            yield from _refine_causes(row_id, report.cause)
+            yield from _refine_causes(row_id, report.cause, (yield from _last_copy(row_id)))
         if report.state == "ended":
             yield from _ended(ledger, row, living, report)
         elif row["status"] != "complete":
-            yield from _observed(row, living, report, now_ms)
+            yield from _observed(ledger, row, living, report)
+            if report.state == "active":
+                yield from taking_back.started(row["id"])
+            elif report.cannot_start:
+                yield from taking_back.give_up_hopeless(ledger, row, report.reason)
         yield from ledger.flush()
 
     return work
@@ -180,6 +183,8 @@ def report_allocation(report: AllocationReport, now_ms: int) -> Work:
 
 def _ended(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationReport) -> Steps:
     reason = report.reason or "its allocation ended"
+    if row["take_back_reason"] is not None and not living:
+        reason = f"taken back from the queue: {row['take_back_reason']}"
     if living and not report.proof_of_death:
         # The batch system's word alone: the node gets nothing new and is told to end; its jobs stay
         # with it until it confirms or its lease ends.
@@ -209,24 +214,34 @@ def _end_told(ledger: Ledger, living: Sequence[Any], report: AllocationReport) -
         yield from attempts.end_attempts(ledger, ends, node["hostname"])
 
 
-def _refine_causes(allocation_id: int, cause: str) -> Steps:
+def _last_copy(allocation_id: int) -> Steps:
+    """Return the restart count of the copy that ended last."""
+    [row] = yield Statement(
+        "SELECT max(restart_count) AS copy FROM compute_node WHERE allocation_id = :id "
+        "AND state IN ('left', 'lost')",
+        {"id": allocation_id},
+    )
+    return row["copy"]
+
+
+def _refine_causes(allocation_id: int, cause: str, copy: int | None) -> Steps:
     """Put right what a runner could not know: at TERM it only sees that its allocation ends.
 
-    The charge moves to the budget of the true cause and nothing else changes. Only the copy that ended
-    last is meant: one that Slurm preempted and started again may be ended a second time for another reason.
+    The charge moves to the budget of the true cause and nothing else changes. Only the attempts of that copy
+    are meant: one that Slurm preempted and started again may be ended a second time for another reason.
     """
-    if cause == Cause.ALLOCATION_ENDED:
+    if cause == Cause.ALLOCATION_ENDED or copy is None:
         return
     yield Statement(
         "UPDATE attempt SET cause = :cause WHERE state = 'ended' AND cause = 'allocation_ended' "
         "AND compute_node_id IN (SELECT id FROM compute_node WHERE allocation_id = :id "
-        "AND state IN ('left', 'lost') AND restart_count = (SELECT max(restart_count) FROM compute_node "
-        "WHERE allocation_id = :id AND state IN ('left', 'lost')))",
-        {"id": allocation_id, "cause": cause},
+        "AND state IN ('left', 'lost') AND restart_count = :copy)",
+        {"id": allocation_id, "cause": cause, "copy": copy},
     )
 
 
-def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms: int) -> Steps:
+def _observed(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationReport) -> Steps:
+    now_ms = ledger.now_ms
     if report.state == "pending" and row["status"] == "active" and not living:
         # Put back into the queue: until it starts again it may be taken back like any that waits.
         yield Statement(
@@ -234,8 +249,9 @@ def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms:
             {"id": row["id"]},
         )
     end_ms = row["end_ms"] if report.end_seconds is None else now_ms + int(1000 * report.end_seconds)
-    if report.state == "pending":
-        # The end of an earlier copy: the next one would leave as soon as it came.
+    if report.state in {"pending", "suspended"}:
+        # Of an earlier copy, and the next one would leave as soon as it came; or not true any more, for
+        # suspended time does not count.
         end_ms = None
     reason = report.reason or None
     if (end_ms, reason) != (row["end_ms"], row["reason"]):
@@ -243,15 +259,25 @@ def _observed(row: Any, living: Sequence[Any], report: AllocationReport, now_ms:
             "UPDATE scheduled_compute_node SET end_ms = :end_ms, reason = :reason WHERE id = :id",
             {"id": row["id"], "end_ms": end_ms, "reason": reason},
         )
-    frozen = report.state == "suspended"
+    if report.is_observed:
+        yield from _freeze(ledger, living, is_suspended=report.state == "suspended")
+
+
+def _freeze(ledger: Ledger, living: Sequence[Any], *, is_suspended: bool) -> Steps:
+    """Let the leases of suspended nodes stand still: those cannot renew, and nothing of them runs."""
+    if is_suspended and orjson.loads(ledger.workflow["config"]).get("on_suspend") == "requeue":
+        # The leases end, and the jobs run elsewhere.
+        return
     for node in living:
-        if bool(node["frozen"]) != frozen:
-            # A suspended node cannot renew and does not run: its lease stands still with it.
-            yield Statement(
-                "UPDATE compute_node SET frozen = :frozen, lease_until_ms = :until WHERE id = :id",
-                {
-                    "id": node["id"],
-                    "frozen": frozen,
-                    "until": nodes.lease_until(now_ms, node["lease_seconds"]),
-                },
-            )
+        if is_suspended and not node["frozen"]:
+            yield Statement("UPDATE compute_node SET frozen = TRUE WHERE id = :id", {"id": node["id"]})
+        elif node["frozen"] and not is_suspended and _is_older(node, ledger.now_ms):
+            yield from nodes.thaw(node, ledger.now_ms)
+
+
+def _is_older(node: Any, now_ms: int) -> bool:
+    """Tell whether a suspended node spoke last before the batch system was asked.
+
+    A look that was taken before the node's own word that it is about to be suspended says that it runs.
+    """
+    return bool(node["last_seen_ms"] < now_ms - int(1000 * _LOOK_AGE_SECONDS))

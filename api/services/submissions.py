@@ -1,4 +1,4 @@
-"""The server's side of the submitter: what must be activated, and how that is told.
+"""The server's side of the submitter: what must be activated, and how that is told. How many: `planning`.
 
 Everything is a row. A launch and its allocation rows are written in the transaction that decides on
 them, so a lost answer loses nothing: the submitter is told again what is not finished.
@@ -13,15 +13,14 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import shapes, sites
+from lading.api.services import setbacks, sites
 from lading.api.services.identity import Principal
 from lading.api.services.initialize import config_id
 from lading.api.services.ledger import Ledger, Steps
-from lading.api.services.workflows import lock_workflow, lock_workflow_id
+from lading.api.services.workflows import lock_workflow
 from lading.api.storage.keys import key_of, take_ids
 from lading.api.storage.statements import Effects, Many, Statement, Work
-from lading.toolkit.domain import demand
-from lading.toolkit.domain.states import WORKFLOW_COMPLETE, JobStatus
+from lading.toolkit.domain.states import JobStatus
 from lading.toolkit.errors import BadInput, NotFound
 from lading.toolkit.wire.submissions import (
     AllocationRequest,
@@ -31,7 +30,6 @@ from lading.toolkit.wire.submissions import (
 )
 
 _MOST_AT_ONCE = 1_000
-_UNFINISHED = tuple(set(JobStatus) - WORKFLOW_COMPLETE)
 
 
 def new_tag() -> str:
@@ -40,76 +38,6 @@ def new_tag() -> str:
 
 
 # ---- what must be launched ------------------------------------------------------------------
-
-
-def workflows_with_demand(backends: Sequence[str]) -> Work:
-    """Return ids of workflows whose ready jobs may need an allocation, or whose pending ones may not."""
-
-    def work(_effects: Effects) -> Steps:
-        rows = yield Statement(
-            "SELECT DISTINCT w.id FROM workflow w JOIN scheduler_config c ON c.workflow_id = w.id "
-            "WHERE c.kind IN_LIST(:kinds) AND NOT w.is_archived AND w.run_id > 0 AND ("
-            "(NOT w.is_canceled AND w.n_ready + w.n_scheduled > 0) OR EXISTS (SELECT 1 FROM "
-            "scheduled_compute_node a WHERE a.workflow_id = w.id AND a.status IN ('uninitialized', "
-            "'pending') AND NOT a.cancel_requested)) ORDER BY w.id",
-            {"kinds": list(backends)},
-        )
-        return [row["id"] for row in rows]
-
-    return work
-
-
-def plan_launches(
-    workflow_id: int,
-    backends: Sequence[str],
-    now_ms: int,
-    *,
-    site: str = "",
-    shape_backends: Sequence[str] = (),
-) -> Work:
-    """Write the launches that a workflow's ready jobs ask for, and their allocation rows."""
-
-    def work(effects: Effects) -> Steps:
-        row = yield from lock_workflow_id(workflow_id)
-        if row is None or row["run_id"] == 0:
-            return
-        ledger = Ledger(row, now_ms, effects)
-        if row["is_canceled"] or ledger.count(*_UNFINISHED) == 0:
-            # Active allocations leave by themselves; those that only wait in a queue are taken back.
-            yield from _take_back_launches(ledger)
-            return
-        yield from schedule_requested(ledger, write_launches=True)
-        yield from ledger.write_jobs()
-        yield from shapes.begin_patience(workflow_id, shape_backends, now_ms)
-        work_classes, configs, opened = yield from demand_of(ledger)
-        rows = {found["config_id"]: found for found in (yield from _configs(ledger))}
-        usable = [c for c in configs if c.kind in backends and sites.site_of(rows[c.id]["body"]) == site]
-        for plan in demand.plan(work_classes, usable, opened):
-            yield from _write_launch(ledger, rows[plan.config_id], plan.count, {}, automatic=True)
-        yield from ledger.flush()
-
-    return work
-
-
-def _take_back_launches(ledger: Ledger) -> Steps:
-    """Nobody needs them any more: those whose call was never made are closed, the others canceled."""
-    parameters = {"id": ledger.workflow_id, "now": ledger.now_ms}
-    yield Statement(
-        "UPDATE scheduled_compute_node SET status = 'complete', reason = 'no job needs it any more', "
-        "ended_ms = :now, rev = rev + 1 WHERE workflow_id = :id AND status = 'uninitialized' "
-        "AND launch_id IN (SELECT id FROM launch WHERE workflow_id = :id AND state = 'stored')",
-        parameters,
-    )
-    yield Statement(
-        "UPDATE launch SET state = 'failed', error = 'no job needs it any more' "
-        "WHERE workflow_id = :id AND state = 'stored'",
-        {"id": ledger.workflow_id},
-    )
-    yield Statement(
-        "UPDATE scheduled_compute_node SET cancel_requested = TRUE WHERE workflow_id = :id "
-        "AND status IN ('uninitialized', 'pending')",
-        {"id": ledger.workflow_id},
-    )
 
 
 def schedule_requested(ledger: Ledger, *, write_launches: bool) -> Steps:
@@ -124,7 +52,7 @@ def schedule_requested(ledger: Ledger, *, write_launches: bool) -> Steps:
         {"id": ledger.workflow_id},
     )
     requests, honoured = [], []
-    configs = {found["config_id"]: found for found in (yield from _configs(ledger))} if rows else {}
+    configs = {found["config_id"]: found for found in (yield from configs_of(ledger))} if rows else {}
     for row, job in zip(rows, ledger.adopt(rows), strict=True):
         request = orjson.loads(row["schedule_compute_nodes"])
         requests.append(
@@ -144,7 +72,7 @@ def schedule_requested(ledger: Ledger, *, write_launches: bool) -> Steps:
             parameters = {
                 name: requests[-1][name] for name in ("max_parallel_jobs", "start_one_worker_per_node")
             }
-            yield from _write_launch(ledger, config, request["num_jobs"], parameters, automatic=False)
+            yield from write_launch(ledger, config, request["num_jobs"], parameters, automatic=False)
     yield Many("UPDATE job SET scheduled_run_id = :run_id WHERE id = :id", honoured)
     return requests
 
@@ -176,7 +104,7 @@ def request_allocations(principal: Principal, workflow: str, request: Allocation
         if row["run_id"] == 0:
             raise BadInput(f"Workflow {workflow} is not started: its nodes would find no job.")
         ledger = Ledger(row, now_ms, effects)
-        configs = {config["config_id"]: config for config in (yield from _configs(ledger))}
+        configs = {config["config_id"]: config for config in (yield from configs_of(ledger))}
         config = configs.get(request.scheduler_config_id)
         if config is None:
             accepted = ", ".join(configs) or "none"
@@ -187,25 +115,27 @@ def request_allocations(principal: Principal, workflow: str, request: Allocation
         yield Statement(
             "UPDATE scheduler_config SET paused_reason = NULL WHERE id = :id", {"id": config["id"]}
         )
+        yield from setbacks.forget(config["id"])
         parameters = {
             "max_parallel_jobs": request.max_parallel_jobs,
             "start_one_worker_per_node": request.start_one_worker_per_node,
         }
-        tag, ids = yield from _write_launch(ledger, config, request.count, parameters, automatic=False)
+        tag, ids = yield from write_launch(ledger, config, request.count, parameters, automatic=False)
         yield from ledger.flush()
         return AllocationRequestResponse(tag=tag, allocations=[str(row_id) for row_id in ids])
 
     return work
 
 
-def _configs(ledger: Ledger) -> Steps:
+def configs_of(ledger: Ledger) -> Steps:
+    """Return the rows of a workflow's configs, in the order in which they are used, with their `config_id`."""
     rows = yield Statement(
         "SELECT * FROM scheduler_config WHERE workflow_id = :id ORDER BY id", {"id": ledger.workflow_id}
     )
     return [{**dict(row), "config_id": config_id(ledger.workflow_key, row)} for row in rows]
 
 
-def _write_launch(
+def write_launch(
     ledger: Ledger, config: Mapping[str, Any], count: int, parameters: Mapping[str, Any], *, automatic: bool
 ) -> Steps:
     """Store a launch with its rows; return its tag and the rows' ids."""
@@ -243,48 +173,10 @@ def _write_launch(
             for index, row_id in enumerate(ids[1:])
         ],
     )
+    # What waits from now on has not been too many yet.
+    yield Statement("UPDATE scheduler_config SET surplus = 0 WHERE id = :id", {"id": config["id"]})
     ledger.effects.demand = True
     return tag, ids[1:]
-
-
-def demand_of(ledger: Ledger) -> Steps:
-    """Return (ready work by class, configs, open allocations per config) for the planner."""
-    classes = yield Statement(
-        "SELECT * FROM request_class WHERE workflow_id = :id AND n_claimable > 0 ORDER BY id",
-        {"id": ledger.workflow_id},
-    )
-    running = yield Statement(
-        "SELECT request_class_id, count(*) AS number FROM job WHERE workflow_id = :id "
-        "AND status IN ('submitted', 'submitted_pending') GROUP BY request_class_id",
-        {"id": ledger.workflow_id},
-    )
-    busy = {row["request_class_id"]: row["number"] for row in running}
-    work_classes = [
-        demand.WorkClass(
-            count=row["n_claimable"],
-            num_cpus=row["num_cpus"],
-            memory_bytes=row["memory_bytes"],
-            num_gpus=row["num_gpus"],
-            num_nodes=row["num_nodes"],
-            runtime_seconds=row["runtime_seconds"],
-            scheduler_config_id=row["scheduler_config_id"] or None,
-            running=busy.get(row["id"], 0),
-        )
-        for row in classes
-    ]
-    unserved = yield from sites.unserved(ledger.workflow_id, ledger.now_ms)
-    configs = [
-        shapes.view_of(config, ledger.now_ms, unserved.get(config["id"], ""))
-        for config in (yield from _configs(ledger))
-    ]
-    opened = yield Statement(
-        "SELECT scheduler_config_id, count(*) AS total, "
-        "sum(CASE WHEN status = 'active' THEN 1 ELSE 0 END) AS active FROM scheduled_compute_node "
-        "WHERE workflow_id = :id AND status <> 'complete' GROUP BY scheduler_config_id",
-        {"id": ledger.workflow_id},
-    )
-    counts = {row["scheduler_config_id"]: demand.OpenCount(row["total"], row["active"]) for row in opened}
-    return work_classes, configs, counts
 
 
 # ---- what the submitter is told -------------------------------------------------------------
@@ -354,6 +246,7 @@ def _open_allocations(backends: Sequence[str], site: str) -> Steps:
             external_id=row["scheduler_id"] or "",
             config={"name": row["config_name"], **orjson.loads(row["body"] or "{}")},
             cancel=bool(row["cancel_requested"]),
+            take_back=row["take_back_reason"] is not None,
             suspect=row["suspects"] > 0,
         )
         for row in rows

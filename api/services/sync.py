@@ -57,7 +57,7 @@ def sync(
         acknowledged = yield from _take_reports(ledger, node, request, opened)
         alive = node["state"] in (NodeState.ACTIVE, NodeState.SILENT)
         if request.leave and alive:
-            yield from nodes.say_goodbye(ledger, node)
+            yield from nodes.say_goodbye(ledger, node, is_final=request.is_final)
             alive = False
         response = SyncResponse(
             seq=request.seq,
@@ -67,7 +67,9 @@ def sync(
             is_canceled=bool(workflow["is_canceled"]),
         )
         if alive:
-            yield from _renew(node, now_ms, suspending=request.suspending)
+            # A request that a later one has overtaken knows nothing of a suspension, or of its end.
+            frozen = request.suspending if newest() else bool(node["frozen"])
+            yield from _renew(node, now_ms, frozen=frozen)
             response.claims = yield from _hand_over(ledger, node, request, opened, newest)
             yield from _limits(ledger, node, response)
         response.orders = _orders(node, request, opened, alive=alive)
@@ -206,15 +208,15 @@ def _store_statistics(ledger: Ledger, node: Any, request: SyncRequest) -> Steps:
 # ---- the lease ------------------------------------------------------------------------------
 
 
-def _renew(node: Any, now_ms: int, *, suspending: bool) -> Steps:
+def _renew(node: Any, now_ms: int, *, frozen: bool) -> Steps:
     """Renew the lease; written only when the stored renewal has become old (see nodes.lease_until)."""
     fresh = nodes.lease_until(now_ms, node["lease_seconds"])
     due = fresh - node["lease_until_ms"] >= 1000 * nodes.flush_seconds(node["lease_seconds"]) / 2
-    if due or node["state"] == NodeState.SILENT or bool(node["frozen"]) != suspending:
+    if due or node["state"] == NodeState.SILENT or bool(node["frozen"]) != frozen:
         yield Statement(
             "UPDATE compute_node SET lease_until_ms = :until, last_seen_ms = :now, state = 'active', "
             "frozen = :frozen WHERE id = :id AND state IN ('active', 'silent')",
-            {"id": node["id"], "until": fresh, "now": now_ms, "frozen": suspending},
+            {"id": node["id"], "until": fresh, "now": now_ms, "frozen": frozen},
         )
 
 
@@ -255,6 +257,9 @@ def _hand_over(
         )
         rows = yield from claims.choose(ledger, offer, method, candidates=UNLIMITED, jobs=free.max_jobs)
         new = yield from claims.open_attempts(ledger, rows, node["id"])
+        if new and not node["has_worked"]:
+            # Once in a node's life: whether its allocation was of use is asked when that ends.
+            yield Statement("UPDATE compute_node SET has_worked = TRUE WHERE id = :id", {"id": node["id"]})
         pairs += new
         for _, attempt in new:
             opened[attempt["attempt_id"]] = attempt
@@ -298,4 +303,5 @@ def _limits(ledger: Ledger, node: Any, response: SyncResponse) -> Steps:
     )
     if rows:
         config = orjson.loads(ledger.workflow["config"])
-        response.end_seconds = nodes.end_seconds(rows[0]["end_ms"], config, ledger.now_ms)
+        began_ms = node["started_ms"] or ledger.now_ms
+        response.end_seconds = nodes.end_seconds(rows[0]["end_ms"], began_ms, config, ledger.now_ms)

@@ -196,24 +196,35 @@ async def revoke(database: Database, caller: Principal, token_id: str, now_ms: i
     return document
 
 
-async def replace_owner_token(database: Database, owner: str, place: str, now_ms: int) -> str:
+async def replace_owner_token(
+    database: Database, owner: str, place: str, now_ms: int, *, kept: str | None = None
+) -> str:
     """Make the token of a server's owner and revoke the one of its previous start.
 
-    `place` names the file it goes to: two servers on one database keep theirs apart.
+    `place` names the file it goes to: two servers on one database keep theirs apart. `kept` is the token
+    found there, which stays if this database made it for that place.
     """
     secret = new_secret()
     label = f"{OWNER_LABEL} {place}"
 
     def work(effects: Effects) -> UseCase:
+        if kept is not None:
+            known = yield Statement(
+                "SELECT id FROM token WHERE hash = :hash AND label = :label AND revoked_ms IS NULL",
+                {"hash": hash_of(kept), "label": label},
+            )
+            if known:
+                return kept
         yield Statement(
             "UPDATE token SET revoked_ms = :now WHERE label = :label AND revoked_ms IS NULL",
             {"label": label, "now": now_ms},
         )
         yield from insert(secret, Principal(user=owner, scope=Scope.ADMIN), now_ms, label=label)
         effects.tokens = True
+        return secret
 
-    await database.write(work)
-    return secret
+    token: str = await database.write(work)
+    return token
 
 
 async def create_for_allocation(

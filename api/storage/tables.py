@@ -132,6 +132,12 @@ class SchedulerConfig(DocumentRow):
     shape_rev = BigIntField(null=True)
     shape_ms = BigIntField(null=True)
     shape_asked_ms = BigIntField(null=True)
+    setbacks = BigIntField()
+    setback_reason = TextField(null=True)
+    setback_ms = BigIntField(null=True)
+    not_before_ms = BigIntField(null=True)
+    surplus = BigIntField()
+    surplus_ms = BigIntField(null=True)
 
     class Meta:
         table = "scheduler_config"
@@ -232,6 +238,7 @@ class ScheduledComputeNode(DocumentRow):
     end_ms = BigIntField(null=True)
     created_ms = BigIntField()
     ended_ms = BigIntField(null=True)
+    take_back_reason = TextField(null=True)
 
     class Meta:
         table = "scheduled_compute_node"

@@ -23,8 +23,10 @@ from lading.schedulers.slurm.node_shapes import shape_of_config
 from lading.schedulers.slurm.queue import PACE_SECONDS, Queue
 from lading.schedulers.slurm.records import CallFile
 from lading.schedulers.slurm.refusals import is_ambiguous
+from lading.schedulers.slurm.restarts import Restarts
 from lading.schedulers.slurm.script import Script, scripts_of, walltime_seconds
-from lading.schedulers.slurm.states import is_waiting, observation_of, vanished
+from lading.schedulers.slurm.services import ServiceJobs
+from lading.schedulers.slurm.states import observation_of, vanished
 from lading.toolkit.backends import Allocation, Availability, LaunchRequest, Observation, ObservedState
 from lading.toolkit.domain.demand import Shape
 from lading.toolkit.errors import BackendError, PermanentError, TransientError
@@ -53,7 +55,7 @@ class Identity(NamedTuple):
         return cls(parts[1], parts[2])
 
 
-class SlurmBackend:
+class SlurmBackend(ServiceJobs):
     """Submits a launch once, looks at all its jobs together, ends them."""
 
     kind = "slurm"
@@ -78,8 +80,7 @@ class SlurmBackend:
         self._first_look: dict[str, float] = {}
         """Name -> when squeue first knew nothing of it, where no accounting can confirm that."""
         self._active: set[str] = set()
-        self._previous: dict[str, tuple[str, ...]] = {}
-        """Of those that wait again: the states in which Slurm ended the copies that ran."""
+        self._restarts = Restarts()
         self._absent_since: dict[str, float] = {}
 
     def probe(self) -> Availability:
@@ -170,6 +171,7 @@ class SlurmBackend:
                     self._admitted.clear()
                 raise
             file.settle(job)
+            self._restarts.submitted(one.external_id for one in self._rows(script, job))
             return job
 
     def _existing(self, request: LaunchRequest, script: Script) -> str:
@@ -237,11 +239,17 @@ class SlurmBackend:
             for external_id, identity in identities.items()
             if identity is not None and identity.job not in look.jobs
         ]
-        requeued = self._requeued(identities, look.jobs)
-        asked = [*absent, *requeued]
+        restarted = [
+            external_id
+            for external_id, identity in identities.items()
+            if identity is not None
+            and (job := look.jobs.get(identity.job)) is not None
+            and self._restarts.look(external_id, job)
+        ]
+        asked = [*absent, *restarted]
         records, problem = self._records([identities[external_id] for external_id in asked])
-        for external_id in requeued:
-            self._note_previous(external_id, identities[external_id], records)
+        for external_id in asked:
+            self._note_record(external_id, identities[external_id], records)
         answers = []
         for external_id in external_ids:
             identity = identities[external_id]
@@ -249,9 +257,8 @@ class SlurmBackend:
                 answers.append(Observation(external_id, ObservedState.UNKNOWN, "not an id of a Slurm job"))
                 continue
             job = look.jobs.get(identity.job) or (records or {}).get(identity.job)
-            if job is not None and external_id in self._previous:
-                job = replace(job, earlier_states=self._previous[external_id])
             if job is not None:
+                job = replace(job, earlier_states=self._restarts.earlier(external_id))
                 answers.append(self._seen(external_id, job))
             else:
                 answers.append(self._missing(external_id, look.began, problem if records is None else ""))
@@ -264,6 +271,12 @@ class SlurmBackend:
         if jobs:
             self._transport.cancel(jobs)
 
+    def take_back(self, external_ids: Sequence[str]) -> None:
+        """End those that are pending, by Slurm's own look at them: one that has just started goes on."""
+        jobs = [identity.job for text in external_ids if (identity := Identity.parse(text)) is not None]
+        if jobs:
+            self._transport.take_back(jobs)
+
     def _records(self, identities: Sequence[Identity | None]) -> tuple[dict[str, Job] | None, str]:
         jobs = [identity.job for identity in identities if identity is not None]
         if not jobs or not self._queue.site().has_accounting:
@@ -275,31 +288,18 @@ class SlurmBackend:
             logger.warning("sacct cannot be asked: %s", error)
             return None, str(error)
 
-    def _requeued(self, identities: Mapping[str, Identity | None], jobs: Mapping[str, Job]) -> list[str]:
-        """Name those that ran, wait again, and of which it is not known yet what ended them."""
-        return [
-            external_id
-            for external_id, identity in identities.items()
-            if identity is not None
-            and external_id in self._active
-            and external_id not in self._previous
-            and (job := jobs.get(identity.job)) is not None
-            and is_waiting(job)
-        ]
-
-    def _note_previous(
+    def _note_record(
         self, external_id: str, identity: Identity | None, records: Mapping[str, Job] | None
     ) -> None:
         record = (records or {}).get(identity.job) if identity is not None else None
-        if record is not None and record.earlier_states:
-            self._previous[external_id] = record.earlier_states
+        if record is not None:
+            self._restarts.record(external_id, record)
 
     def _seen(self, external_id: str, job: Job) -> Observation:
         self._absent_since.pop(external_id, None)
         observation = observation_of(external_id, job, was_active=external_id in self._active)
         if observation.state is ObservedState.ACTIVE:
             self._active.add(external_id)
-            self._previous.pop(external_id, None)
         return observation
 
     def _missing(self, external_id: str, looked_at: float, problem: str) -> Observation:
@@ -316,9 +316,9 @@ class SlurmBackend:
 
     def _remember_only(self, external_ids: Sequence[str]) -> None:
         self._active &= set(external_ids)
-        for memory in (self._absent_since, self._previous):
-            for external_id in memory.keys() - set(external_ids):
-                del memory[external_id]
+        self._restarts.remember_only(external_ids)
+        for external_id in self._absent_since.keys() - set(external_ids):
+            del self._absent_since[external_id]
 
 
 def _check_tag(tag: str) -> None:

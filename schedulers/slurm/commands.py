@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from lading.schedulers.slurm.checking import check_config
 from lading.schedulers.slurm.config_options import config_options
 from lading.toolkit.backends import LaunchRequest
-from lading.toolkit.cli.context import Session, chosen_workflow, printing, workflow_option
+from lading.toolkit.cli.context import (
+    Amount,
+    Session,
+    chosen_workflow,
+    format_option,
+    printing,
+    workflow_option,
+)
 from lading.toolkit.cli.node import run_node
 from lading.toolkit.cli.output import Column, examples, note
+from lading.toolkit.domain.buffers import buffer_seconds
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import BadInput, NotFound
 from lading.toolkit.settings import load_settings, state_directory
@@ -41,6 +50,11 @@ _BOUND_COLUMNS: Final = (
     Column("nodes", "nodes", right=True),
     Column("why", "reason"),
 )
+_ANSWER_COLUMNS: Final = (
+    Column("question", "question"),
+    Column("answer", "answer"),
+    Column("reason", "reason"),
+)
 
 
 @click.group(
@@ -58,7 +72,13 @@ def slurm() -> None:
     """
 
 
-@slurm.command("add-config")
+@slurm.command(
+    "add-config",
+    epilog=examples(
+        "lading slurm add-config --name day --account science --walltime 04:00:00 --max-allocations 4",
+        "lading slurm add-config --name gpu --account science --gpus 2 --cpus 8 --mem 64G --set-up 'module load cuda'",
+    ),
+)
 @click.option("-N", "--name", required=True, help="What it is called in this workflow.")
 @config_options(is_new=True)
 @workflow_option
@@ -70,11 +90,24 @@ def add_config(
     """Add a config to a workflow."""
     with session.client() as client:
         key = chosen_workflow(client, workflow, changing=True)
-        document = client.add_document(key, _COLLECTION, {"name": name, **_set(given)})
+        fields = _set(given)
+        check_config(fields)
+        for known in client.list_documents(key, _COLLECTION, name=name):
+            raise BadInput(
+                f"name: {name!r} is that of config {known['_key']} already; accepted is a name of its own, or change that "
+                f"one: lading slurm modify-config {known['_key']}"
+            )
+        document = client.add_document(key, _COLLECTION, {"name": name, **fields})
         session.output(style, quiet=quiet).done(f"Config {document['_key']} ({name}) is added.", document)
 
 
-@slurm.command("modify-config")
+@slurm.command(
+    "modify-config",
+    epilog=examples(
+        "lading slurm modify-config day --walltime 08:00:00",
+        "lading slurm modify-config day --partition ''",
+    ),
+)
 @click.argument("config")
 @config_options(is_new=False)
 @workflow_option
@@ -90,11 +123,18 @@ def modify_config(
     with session.client() as client:
         key = chosen_workflow(client, workflow, changing=True)
         stored = _chosen_config(client, key, config)
+        check_config({**_plain(stored), **changes})
         document = client.modify_document(key, _COLLECTION, str(stored["_key"]), changes)
         session.output(style, quiet=quiet).done(f"Config {config} is changed.", document)
 
 
-@slurm.command("list-configs")
+@slurm.command(
+    "list-configs",
+    epilog=examples(
+        "lading slurm list-configs",
+        "lading slurm list-configs -w 17 --format json",
+    ),
+)
 @workflow_option
 @printing
 @click.pass_obj
@@ -106,7 +146,13 @@ def list_configs(session: Session, *, workflow: str | None, style: str | None, q
         session.output(style, quiet=quiet).rows("configs", _COLUMNS, found)
 
 
-@slurm.command("schedule-nodes")
+@slurm.command(
+    "schedule-nodes",
+    epilog=examples(
+        "lading slurm schedule-nodes day --count 2",
+        "lading slurm schedule-nodes pairs --one-runner-per-node",
+    ),
+)
 @click.argument("config")
 @click.option(
     "-n",
@@ -158,7 +204,13 @@ def schedule_nodes(
         session.output(style, quiet=quiet).done(text, answer)
 
 
-@slurm.command("render")
+@slurm.command(
+    "render",
+    epilog=examples(
+        "lading slurm render day",
+        "lading slurm render day --count 4",
+    ),
+)
 @click.argument("config")
 @click.option(
     "-n", "--count", type=click.IntRange(1, 1_000), default=1, show_default=True, help="Allocations."
@@ -189,7 +241,13 @@ def render(
     click.echo(SlurmBackend().render(request), nl=False)
 
 
-@slurm.command("recommend-nodes")
+@slurm.command(
+    "recommend-nodes",
+    epilog=examples(
+        "lading slurm recommend-nodes day",
+        "lading slurm recommend-nodes day --cpus 64 --memory-gib 240",
+    ),
+)
 @click.argument("config")
 @click.option(
     "-c",
@@ -204,7 +262,7 @@ def render(
     "--memory-gib",
     "--memory-gb",
     "memory_gib",
-    type=click.FloatRange(min=0.1),
+    type=Amount(min=0.1),
     help="Memory of a node. [default: Slurm's]",
 )
 @workflow_option
@@ -224,14 +282,17 @@ def recommend_nodes(
     from lading.schedulers.slurm.choice import chosen_transport
     from lading.schedulers.slurm.node_shapes import shape_of_config
     from lading.schedulers.slurm.script import walltime_seconds
-    from lading.schedulers.slurm.sizing import Work, recommend
+    from lading.schedulers.slurm.sizing import Work, counted, recommend
 
     with session.client() as client:
         key = chosen_workflow(client, workflow)
-        stored = _plain(_chosen_config(client, key, config))
-        asked = client.ready_job_requirements(key)
+        stored = _chosen_config(client, key, config)
+        asked = client.ready_job_requirements(key, str(stored["_id"]))
+        buffer = float(client.workflow_config(key)["compute_node_expiration_buffer_seconds"])
     if not asked["num_jobs"]:
-        raise BadInput(f"Workflow {key} has no ready job: start it, or wait until a job ends.")
+        raise BadInput(
+            f"Workflow {key} has no ready job that this config may run: start it, or wait until a job ends."
+        )
     walltime = walltime_seconds(stored)
     if walltime is None:
         raise BadInput(
@@ -244,54 +305,73 @@ def recommend_nodes(
         memory_bytes=round(asked["memory_gb"] * 2**30),
         longest_seconds=parse_duration(asked["max_runtime"]) if asked["max_runtime"] else 0.0,
         most_nodes=asked["max_num_nodes"],
+        whole_nodes=asked.get("num_whole_nodes", 0),
     )
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
     transport = chosen_transport(load_settings().values)
     shape = shape_of_config(transport, stored, cpus=cpus, memory_bytes=memory_bytes)
     per_allocation = int(stored.get("nodes") or 1)
-    answer = recommend(work, shape, walltime, per_allocation)
+    answer = recommend(
+        work, shape, walltime, per_allocation, reserve_seconds=buffer_seconds(buffer, walltime)
+    )
     rows = [
         {"resource": bound.resource, "nodes": bound.nodes, "reason": bound.reason} for bound in answer.bounds
     ]
     session.output(style, quiet=quiet).rows("bounds", _BOUND_COLUMNS, rows)
     note(
-        f"{work.num_jobs} ready jobs: {answer.nodes} nodes, {answer.allocations} allocations of {per_allocation}, "
-        f"do them in {answer.rounds} rounds within {stored['walltime']}."
+        f"{counted(work.num_jobs, 'ready job')}: {counted(answer.nodes, 'node')} in "
+        f"{counted(answer.allocations, 'allocation')} of {per_allocation}, "
+        f"{counted(answer.rounds, 'round')}: {answer.why_rounds}."
     )
 
 
-@slurm.command("probe")
-@click.option("--from-node", metavar="CONFIG", help="Run one short job of that config that calls the server.")
-@click.option(
-    "--wait-seconds", type=click.FloatRange(10), default=300.0, show_default=True, help="For that job."
+@slurm.command(
+    "probe",
+    epilog=examples(
+        "lading slurm probe",
+        "lading slurm probe --from-node day --format json",
+    ),
 )
+@click.option("--from-node", metavar="CONFIG", help="Run one short job of that config that calls the server.")
+@click.option("--wait-seconds", type=Amount(10), default=300.0, show_default=True, help="For that job.")
 @workflow_option
+@format_option
 @click.pass_obj
-def probe(session: Session, *, from_node: str | None, wait_seconds: float, workflow: str | None) -> None:
-    """Say whether Slurm can be used here, and whether nodes reach the server."""
+def probe(
+    session: Session, *, from_node: str | None, wait_seconds: float, workflow: str | None, style: str | None
+) -> None:
+    """Say whether Slurm can be used here, and whether nodes reach the server. The exit code is 1 if not."""
     from lading.schedulers.slurm.backend import SlurmBackend
-    from lading.schedulers.slurm.reaching import call_from_node
 
     found = SlurmBackend().probe()
-    click.echo(f"Slurm here: {'yes' if found.available else 'no'}, {found.reason}")
-    if not found.available:
+    answers = [{"question": "Slurm here", "answer": found.available, "reason": found.reason}]
+    if found.available and from_node is not None:
+        answers.append(_ask_from_node(session, from_node, workflow, wait_seconds))
+    if style is None and session.settings.values.output_format == "table":
+        for said in answers:
+            click.echo(f"{said['question']}: {'yes' if said['answer'] else 'no'}, {said['reason']}")
+    else:
+        session.output(style).rows("answers", _ANSWER_COLUMNS, answers)
+    if not all(said["answer"] for said in answers):
+        if found.available:
+            note(
+                "Start the server on an address of the cluster's network: lading serve --host ADDRESS, or --advertise."
+            )
         sys.exit(1)
-    if from_node is None:
-        return
+
+
+def _ask_from_node(session: Session, config: str, workflow: str | None, seconds: float) -> dict[str, Any]:
+    from lading.schedulers.slurm.reaching import call_from_node
+
     with session.client() as client:
         key = chosen_workflow(client, workflow)
-        stored = _plain(_chosen_config(client, key, from_node))
+        stored = _plain(_chosen_config(client, key, config))
         url = client.target.url
         folder = client.workflow_config(key).get("output_directory")
     place = Path(folder or Path.cwd())
     place.mkdir(parents=True, exist_ok=True)
-    is_reached, said = call_from_node(stored, f"{url}/ping", place, wait_seconds)
-    click.echo(f"From a node: {'yes' if is_reached else 'no'}, {url}: {said}")
-    if not is_reached:
-        note(
-            "Start the server on an address of the cluster's network: lading serve --host ADDRESS, or --advertise."
-        )
-        sys.exit(1)
+    is_reached, said = call_from_node(stored, f"{url}/ping", place, seconds)
+    return {"question": "From a node", "answer": is_reached, "reason": f"{url}: {said}"}
 
 
 slurm.add_command(run_node, "run-jobs")
@@ -321,7 +401,9 @@ def _chosen_config(client: Lading, workflow: str, given: str) -> Document:
         matching = [item for item in matching if str(item["_key"]) == given] or matching
     if len(matching) == 1:
         return matching[0]
-    names = ", ".join(f"{item['_key']} ({item.get('name') or 'unnamed'})" for item in found) or "none"
+    names = (
+        ", ".join(f"{item['_key']} ({item.get('name') or 'unnamed'})" for item in matching or found) or "none"
+    )
     if matching:
         raise BadInput(f"More than one config is named {given!r}; give a key, one of: {names}.")
     raise NotFound(f"Workflow {workflow} has no Slurm config {given!r}; it has: {names}.")

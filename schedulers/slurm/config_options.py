@@ -41,6 +41,11 @@ _REQUIRED: Final = frozenset({"--account"})
 _DEFAULTS: Final = {"--nodes": 1}
 
 
+def _default(name: str, *, is_new: bool) -> dict[str, Any]:
+    """Return the default as an argument; to click None is one, too, and the option would not be missed."""
+    return {"default": _DEFAULTS[name]} if is_new and name in _DEFAULTS else {}
+
+
 def config_options(*, is_new: bool) -> Callable[[F], F]:
     """Make a decorator that adds them; of a new config some are required or have a default."""
 
@@ -52,14 +57,19 @@ def config_options(*, is_new: bool) -> Callable[[F], F]:
                 type=kind,
                 help=text,
                 required=is_new and name in _REQUIRED,
-                default=_DEFAULTS.get(name) if is_new else None,
                 show_default=True,
+                **_default(name, is_new=is_new),
             )
             for name, kind, text in _FIELDS
         ]
         decorators += [
             click.option("--exclusive/--shared", default=None, help="Take nodes whole, or not."),
             click.option("--array/--no-array", default=None, help="Several at once as a job array, or not."),
+            click.option(
+                "--on-cannot-start",
+                type=click.Choice(["cancel", "keep"]),
+                help="What becomes of an allocation that Slurm will never start as it stands.",
+            ),
             click.option(
                 "--submit", type=click.Choice(["sbatch", "pyslurm"]), help="By what it is submitted. [sbatch]"
             ),

@@ -18,6 +18,10 @@ _WEATHER: Final = (
 _WEATHER_NUMBERS: Final = (range(1000, 2000), range(5000, 5100), range(7000, 7010))
 """No talk with the controller, its protocol, the accounting's connection. Which of them came after the
 request had arrived, nobody knows."""
+_NO_CLUSTER: Final = (
+    "could not establish a configuration source", "unable to process configuration", "fetch_config: dns srv",
+    "unable to process slurm.conf", "slurm.conf file does not exist", "no such file or directory, exiting",
+)  # fmt: skip
 # Of a user, account or QOS: how many jobs, not what one job asks for. Room comes when others end.
 _LIMIT_OF_JOBS: Final = re.compile(r"(assoc|qos)[a-z]*(submit|grp)[a-z]*limit", re.IGNORECASE)
 _LIMIT_OF_ONE: Final = re.compile(r"((?:assoc|qos)[a-z]*(?:per|max)[a-z]*limit)", re.IGNORECASE)
@@ -50,13 +54,17 @@ def error_of(program: str, output: str) -> BackendError:
     """Return the error that a program's last words stand for, with these words quoted."""
     quoted = _quotable(output)
     text = quoted.lower()
+    if any(word in text for word in _NO_CLUSTER):
+        return PermanentError(
+            f"{program} finds no cluster here, neither by SLURM_CONF nor in /etc/slurm/slurm.conf: {quoted!r}."
+        )
     if any(word in text for word in _WEATHER):
         return TransientError(f"{program}: {quoted!r}.")
     if _LIMIT_OF_JOBS.search(text):
-        return CapacityError(f"Slurm takes no more jobs of this user now: {quoted!r}.")
+        return CapacityError(_full(quoted))
     limit = _LIMIT_OF_ONE.search(text)
     if limit is None and any(word in text for word in _ROOM):
-        return CapacityError(f"Slurm takes no more jobs of this user now: {quoted!r}.")
+        return CapacityError(_full(quoted))
     field = _field_of(text if limit is None else limit.group(1))
     if field is None:
         return PermanentError(f"Slurm refuses the request: {quoted!r}.")
@@ -68,6 +76,10 @@ def error_of_number(number: int | None, text: str) -> BackendError:
     if number is not None and any(number in numbers for numbers in _WEATHER_NUMBERS):
         return TransientError(f"pyslurm: {text!r} ({number}).")
     return error_of("pyslurm", text)
+
+
+def _full(quoted: str) -> str:
+    return f"max_allocations: Slurm takes no more jobs of this user now: {quoted!r}; it is asked again later."
 
 
 def is_ambiguous(error: BackendError) -> bool:
@@ -87,7 +99,7 @@ def _quotable(output: str) -> str:
     lines = []
     for line in output.splitlines():
         plain = re.sub(
-            r"^(sbatch|squeue|sacct|scancel|scontrol|slurm_\w+)?:?\s*(error:)?\s*", "", line.strip()
+            r"^(sbatch|squeue|sacct|scancel|scontrol|sinfo|slurm_\w+)?:?\s*(error:)?\s*", "", line.strip()
         )
         if plain and not plain.startswith('Try "'):
             lines.append(plain)

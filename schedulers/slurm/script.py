@@ -62,10 +62,10 @@ class Script:
     name: str
     """Of the job: the tag, and the row where each row is a job of its own."""
     text: str
-    options: tuple[str, ...]
-    """Of sbatch, one word each, as the text's #SBATCH lines have them."""
     rows: tuple[int, ...]
     """The rows of the launch that it brings about; several are the tasks of an array, from 1."""
+    options: tuple[str, ...] = ()
+    """Of sbatch, one word each, as the text's #SBATCH lines have them."""
 
 
 class _Verbatim(str):
@@ -156,9 +156,15 @@ def walltime_seconds(config: Mapping[str, Any]) -> int | None:
     if text is None:
         return None
     try:
-        return parse_walltime(str(text))
+        seconds = parse_walltime(str(text))
     except BadInput as error:
         raise PermanentError(f"walltime: {error}") from error
+    if seconds == 0:
+        # To Slurm it means no limit at all.
+        raise PermanentError(
+            f"walltime: {text!r} is no time; accepted is at least '00:01:00', or none for the partition's own limit."
+        )
+    return seconds
 
 
 def _wholeness(config: Mapping[str, Any]) -> list[str]:
@@ -173,7 +179,7 @@ def _wholeness(config: Mapping[str, Any]) -> list[str]:
 
 def _script(request: LaunchRequest, rows: Sequence[int], name: str, templates: Path | None) -> Script:
     options = tuple(options_of(request, rows, name))
-    return Script(name, _render(request, rows, options, templates), options, tuple(rows))
+    return Script(name, _render(request, rows, options, templates), tuple(rows), options)
 
 
 def _render(

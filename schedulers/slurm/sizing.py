@@ -20,6 +20,8 @@ class Work:
     """The longest run time that one of them may have."""
     most_nodes: int = 1
     """The most nodes that one of them needs at once."""
+    whole_nodes: int = 0
+    """Nodes that jobs of several nodes have for themselves, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +47,34 @@ class Recommendation:
     nodes: int
     allocations: int
     rounds: int
+    """How often in a row an allocation runs jobs of the longest kind."""
+    why_rounds: str
     bounds: tuple[Bound, ...]
 
 
 def recommend(
-    work: Work, shape: NodeShape, walltime_seconds: float, nodes_per_allocation: int
+    work: Work,
+    shape: NodeShape,
+    walltime_seconds: float,
+    nodes_per_allocation: int,
+    *,
+    reserve_seconds: float = 0.0,
 ) -> Recommendation:
-    """Return the fewest nodes that do all the work within one wall time. Raises BadInput when none can."""
-    if work.longest_seconds > walltime_seconds:
+    """Return the fewest nodes that do all the work within one wall time. Raises BadInput when none can.
+
+    The reserve is the end of the wall time in which runners run nothing any more.
+    """
+    usable = walltime_seconds - reserve_seconds
+    offered_time = f"{walltime_seconds:g} s of wall time"
+    if reserve_seconds:
+        offered_time += f" less {reserve_seconds:g} s for its end (compute_node_expiration_buffer_seconds)"
+    if usable <= 0 or work.longest_seconds > usable:
         raise BadInput(
-            f"walltime: {walltime_seconds:g} s are too short: a ready job may run {work.longest_seconds:g} s."
+            f"walltime: {offered_time} is too short: a ready job may run {work.longest_seconds:g} s."
         )
     # Rounded down: a round that does not fit whole is none.
-    rounds = max(1, int(walltime_seconds // max(work.longest_seconds, 1.0)))
+    rounds = max(1, int(usable // max(work.longest_seconds, 1.0)))
+    why_rounds = f"{offered_time}, and the longest job may take {work.longest_seconds:g} s"
     asked = (
         ("cpus", work.num_cpus, shape.num_cpus),
         ("memory", work.memory_bytes, shape.memory_bytes),
@@ -70,8 +87,28 @@ def recommend(
         if not offered:
             raise BadInput(f"{resource}: ready jobs ask for {wanted}, a node of this config offers none.")
         nodes = ceil(wanted / (offered * rounds))
-        bounds.append(Bound(resource, nodes, f"{wanted} asked / ({offered} on a node × {rounds} rounds)"))
+        bounds.append(Bound(resource, nodes, _reason(resource, wanted, offered, rounds)))
     if work.most_nodes > 1:
-        bounds.append(Bound("nodes", work.most_nodes, f"one job needs {work.most_nodes} nodes at once"))
+        nodes = ceil(work.whole_nodes / rounds)
+        reason = f"{work.whole_nodes} whole nodes asked by jobs of several / {counted(rounds, 'round')}"
+        if work.most_nodes > nodes:
+            nodes, reason = work.most_nodes, f"one job needs {work.most_nodes} nodes at once"
+        bounds.append(Bound("nodes", nodes, reason))
+    if work.most_nodes > nodes_per_allocation:
+        raise BadInput(
+            f"nodes: a ready job needs {work.most_nodes} nodes at once, an allocation of this config has "
+            f"{nodes_per_allocation}."
+        )
     nodes = max((bound.nodes for bound in bounds), default=0)
-    return Recommendation(nodes, ceil(nodes / nodes_per_allocation), rounds, tuple(bounds))
+    return Recommendation(nodes, ceil(nodes / nodes_per_allocation), rounds, why_rounds, tuple(bounds))
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _reason(resource: str, wanted: int, offered: int, rounds: int) -> str:
+    asked, on_a_node = f"{wanted}", f"{offered}"
+    if resource == "memory":
+        asked, on_a_node = (f"{size / 2**30:.3g} GiB" for size in (wanted, offered))
+    return f"{asked} asked / ({on_a_node} on a node × {counted(rounds, 'round')})"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from lading.schedulers.slurm.listing import Job
@@ -29,13 +31,13 @@ _ENDED: Final[Mapping[str, Cause | None]] = {
 _NO_PROOF: Final = frozenset({"NODE_FAIL"})
 """Slurm gave the node up; the processes were seen to live on there."""
 
-_NEVER: Final = (
-    "PartitionTimeLimit", "PartitionNodeLimit", "InvalidAccount", "InvalidQOS", "BadConstraints",
-    "AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit", "AssocMaxCpuPerJobLimit",
-    "QOSMaxCpuPerJobLimit", "AssocMaxNodePerJobLimit", "QOSMaxNodePerJobLimit", "AccountNotAllowed",
-    "QOSNotAllowed", "DependencyNeverSatisfied",
-)  # fmt: skip
-"""Reasons for which a pending job waits until somebody changes it or the limit."""
+_NEVER: Final = re.compile(
+    r"PartitionTimeLimit|PartitionNodeLimit|InvalidAccount|InvalidQOS|AccountNotAllowed|QOSNotAllowed"
+    r"|BadConstraints|DependencyNeverSatisfied|QOSMin\w+|(?:Assoc|QOS)Max\w*Per(?:Job|Node)\w*"
+)
+"""Reasons for which a pending job waits until somebody changes it or the limit. Limits of a group, an account
+or a user (AssocGrp…, QOSGrp…, …PerUser) are none: there is room when others end, and a partition that is
+down comes up."""
 
 
 def is_waiting(job: Job) -> bool:
@@ -43,14 +45,24 @@ def is_waiting(job: Job) -> bool:
     return job.state in _WAITING
 
 
+def is_over(job: Job) -> bool:
+    """Tell whether its newest copy has ended."""
+    return job.state in _ENDED
+
+
 def observation_of(external_id: str, job: Job, *, was_active: bool = False) -> Observation:
     """Return what to tell of an allocation whose job was found."""
+    # Why earlier copies were ended; never a proof that they have ended everywhere.
+    earlier = tuple(_ENDED.get(state) for state in job.earlier_states)
+    return replace(_newest(external_id, job, was_active=was_active), earlier_causes=earlier)
+
+
+def _newest(external_id: str, job: Job, *, was_active: bool) -> Observation:
     state = job.state
     if state in _WAITING:
-        # Why the copy before was ended; never a proof that it has ended everywhere.
-        cause = _ENDED.get(job.previous_state)
         reason = _why_pending(job, was_active=was_active)
-        return Observation(external_id, ObservedState.PENDING, reason, cause=cause)
+        cannot_start = _NEVER.fullmatch(job.reason) is not None
+        return Observation(external_id, ObservedState.PENDING, reason, cannot_start=cannot_start)
     if state in _SUSPENDED:
         return Observation(external_id, ObservedState.SUSPENDED, f"Slurm suspended it ({state})")
     if state == "COMPLETING":
@@ -87,7 +99,7 @@ def _why_pending(job: Job, *, was_active: bool) -> str:
     if was_active:
         ended = f" after {job.previous_state}" if job.previous_state else ""
         text = f"Slurm put it back into the queue{ended} ({reason})"
-    if reason in _NEVER:
+    if _NEVER.fullmatch(reason):
         return f"{text}: it will not start until the limit or the config is changed"
     return f"{text}, estimated start {job.start}" if job.start else text
 

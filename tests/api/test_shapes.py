@@ -97,7 +97,7 @@ async def test_jobs_longer_than_an_allocation_bring_none_and_are_explained(serve
     )
     assert answer["launches"] == []
     reasons = (await server.ok("GET", f"/workflows/{workflow}/progress"))["reasons"]
-    assert any("ready and too long" in reason for reason in reasons)
+    assert any("nodes: runtime 00:01:00 asked, 00:00:22 (" in reason for reason in reasons)
 
 
 def as_version_1_left_it(_effects: Effects) -> UseCase:

@@ -76,6 +76,17 @@ async def submitted(slurm: Slurm) -> None:
     await slurm.sync(launches=[{"tag": launch["tag"], "kind": "submitted", "external_ids": ["slurm:lab:7"]}])
 
 
+async def test_an_allocation_that_works_has_no_reason_to_wait(server):
+    slurm = Slurm(server)
+    await submitted(slurm)
+    await slurm.observed("pending", reason="waits in Slurm's queue (Priority)")
+    waiting = await slurm.allocation()
+    assert (waiting["status"], waiting["reason"]) == ("pending", "waits in Slurm's queue (Priority)")
+    assert (await slurm.register(0)).status == 200
+    working = await slurm.allocation()
+    assert (working["status"], working.get("reason") or "") == ("active", "")
+
+
 async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_cause(server):
     slurm = Slurm(server)
     await submitted(slurm)
@@ -85,7 +96,7 @@ async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_c
     await slurm.claim_and_leave(first.json["compute_node"], 0)
     assert (await slurm.allocation())["status"] == "active"
     assert await slurm.causes() == ["allocation_ended"]
-    await slurm.observed("pending", reason="back in the queue", cause="preempted")
+    await slurm.observed("pending", reason="back in the queue", earlier_causes=["preempted"])
     allocation = await slurm.allocation()
     assert (allocation["status"], allocation.get("end_ms")) == ("pending", None)
     assert await slurm.causes() == ["preempted"]
@@ -100,6 +111,20 @@ async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_c
     assert (await slurm.allocation())["status"] == "complete"
     assert await slurm.causes() == ["preempted", "allocation_ended"]
     assert (await slurm.register(2)).status == 409
+
+
+async def test_how_an_earlier_copy_ended_is_learnt_when_the_next_one_runs_or_has_ended_too(server):
+    slurm = Slurm(server)
+    await submitted(slurm)
+    for copy in (0, 1):
+        await slurm.observed("active", end_seconds=600.0)
+        node = await slurm.register(copy)
+        await slurm.claim_and_leave(node.json["compute_node"], copy)
+    assert await slurm.causes() == ["allocation_ended", "allocation_ended"]
+    await slurm.observed("active", earlier_causes=[None, "preempted"], end_seconds=600.0)
+    assert await slurm.causes() == ["allocation_ended", "preempted"]
+    await slurm.observed("active", earlier_causes=["node_lost", "preempted"], end_seconds=600.0)
+    assert await slurm.causes() == ["node_lost", "preempted"]
 
 
 async def test_a_copy_that_is_not_newer_is_turned_away(server):
@@ -128,6 +153,69 @@ async def test_a_refused_config_is_tried_again_when_changed_or_asked_for(server)
     (by_hand,) = (item for item in (await slurm.sync())["launches"] if item["tag"] == answer["tag"])
     assert by_hand["allocations"] == answer["allocations"]
     assert len(answer["allocations"]) == 2
+
+
+async def test_why_nothing_runs_is_told_for_a_job_and_for_each_config(server):
+    """By the configs' own names, and never by an id."""
+    big = {"name": "big", "account": "a", "nodes": 1, "max_allocations": 1, "on_cannot_start": "keep"}
+    small = {"name": "small", "account": "a", "nodes": 1, "max_allocations": 1}
+    document = {**SPECIFICATION, "schedulers": {"slurm_schedulers": [big, small]}}
+    document["resource_requirements"] = [{"name": "small", "num_cpus": 8, "memory": "1m", "runtime": "PT2H"}]
+    made = await server.ok("POST", "/workflow_specifications", json=document)
+    workflow = made["_key"]
+    await server.ok("POST", f"/workflows/{workflow}/start", json={})
+    slurm = Slurm(server)
+    shaped = {"shape_backends": ["slurm"]}
+    offers = {
+        "big": {"num_cpus": 16, "memory_bytes": 2**30, "time_limit_seconds": 86_400.0},
+        "small": {"num_cpus": 4, "memory_bytes": 2**30, "time_limit_seconds": 3_600.0},
+    }
+    told = [
+        {"config_row": want["config_row"], "rev": want["rev"], "shape": offers[want["config"]["name"]]}
+        for want in (await slurm.sync(**shaped))["shapes_wanted"]
+    ]
+    (launch,) = (await slurm.sync(**shaped, shapes=told))["launches"]
+    assert launch["config"]["name"] == "big"
+    await slurm.sync(launches=[{"tag": launch["tag"], "kind": "begun"}])
+    error = {"tag": launch["tag"], "kind": "retry", "error": "no more jobs of this user", "retry_seconds": 60}
+    await slurm.sync(launches=[error])
+    (job,) = (await server.ok("GET", f"/workflows/{workflow}/jobs"))["items"]
+
+    async def reasons() -> list[str]:
+        answer = await server.ok("GET", f"/workflows/{workflow}/jobs/{job['_key']}/explain")
+        found: list[str] = answer["reasons"]
+        return found
+
+    told_big, told_small = await reasons()
+    assert told_big.startswith(
+        "big could run it: 1 allocation waiting to start: submission is tried again at 20"
+    )
+    assert "no more jobs of this user" in told_big
+    assert told_small == (
+        "small cannot run it: num_cpus 8 asked, 4 offered; runtime 02:00:00 asked, 00:58:00"
+        " (the wall time less 120 s for its end) offered"
+    )
+    await slurm.sync(launches=[{"tag": launch["tag"], "kind": "submitted", "external_ids": ["slurm:lab:7"]}])
+    slurm.workflow, (slurm.row,) = workflow, launch["allocations"]
+    why = "waits in Slurm's queue (Priority), estimated start 2026-01-01T00:00:00"
+    await slurm.observed("pending", reason=why)
+    assert (await reasons())[0] == (
+        f"big could run it: 1 allocation waiting to start: {why}; no more than its max_allocations, 1"
+    )
+    progress = await server.ok("GET", f"/workflows/{workflow}/progress")
+    assert progress["reasons"] == [
+        "1 job is ready, waiting for 1 allocation of big to start.",
+        f"an allocation of big: {why}",
+    ]
+    planned = (await server.ok("GET", f"/workflows/{workflow}/planning"))["configs"]
+    assert [
+        (one["name"], one["demand"], one["running"], one["pending"], one["wanted"]) for one in planned
+    ] == [
+        ("big", 1, 0, 1, 1),
+        ("small", 0, 0, 0, 0),
+    ]
+    assert why in planned[0]["why"]
+    assert planned[1]["why"] == "no ready job asks for it"
 
 
 async def test_a_request_for_allocations_names_what_is_wrong_with_it(server):

@@ -306,6 +306,8 @@ class Engine(StoredWorkflow):
                 num_cpus=free.cpus, memory_bytes=free.memory, num_gpus=free.gpus, max_jobs=call.max_jobs
             ),
             leave=call.leave,
+            is_final=call.is_final,
+            suspending=call.suspending,
         )
         work = sync(
             int(self.workflow),

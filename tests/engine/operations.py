@@ -29,6 +29,8 @@ class SyncCall:
     max_jobs: int = UNLIMITED
     is_newest: bool = True
     leave: bool = False
+    is_final: bool = False
+    suspending: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from lading.api.services import allocations as allocation_changes
-from lading.api.services import submission_reports, submissions, sweeper
+from lading.api.services import planning, submission_reports, submissions, sweeper
 from lading.toolkit.domain.states import Cause
-from lading.toolkit.wire.submissions import AllocationReport, Launch, LaunchReport
+from lading.toolkit.wire.submissions import AllocationReport, LaunchReport
 from tests.engine.driver import Engine
 from tests.engine.model import FLUSH_MS, LEASE_MS, Ask, JobSpec, Refused, Report
 from tests.engine.stored import TESTER
-from tests.engine.worker import Worker, add_graph
-
-
-def ready(engine: Engine, *specs: JobSpec) -> None:
-    add_graph(engine, *(specs or [JobSpec("j")]))
-    engine.start()
-
+from tests.engine.submitting import allocations, launch, ready, tell
+from tests.engine.worker import Worker
 
 # ---- the lease -------------------------------------------------------------------------------
 
@@ -113,30 +106,6 @@ def test_registering_again_with_the_same_id_is_the_same_node(engine: Engine) -> 
     assert len(engine.look().nodes) == 1
 
 
-def launch(engine: Engine) -> tuple[Launch, list[str]]:
-    """Let the submitter plan and submit; return the launch and the keys of its allocations."""
-    engine.write(submissions.plan_launches(int(engine.workflow), ["local"], engine.now))
-    launches, _ = engine.write(submissions.open_work(["local"], engine.now))
-    [planned] = [planned for planned in launches if planned.workflow == engine.workflow]
-    ids = [f"pid {number}" for number in range(planned.count)]
-    tell(engine, LaunchReport(tag=planned.tag, kind="begun"))
-    tell(engine, LaunchReport(tag=planned.tag, kind="submitted", external_ids=ids))
-    return planned, planned.allocations
-
-
-def tell(engine: Engine, report: LaunchReport | AllocationReport) -> None:
-    store: Any = submission_reports
-    kind = store.report_launch if isinstance(report, LaunchReport) else store.report_allocation
-    # An answer may be lost: the second time it changes nothing.
-    engine.write(kind(report, engine.now))
-    engine.write(kind(report, engine.now))
-
-
-def allocations(engine: Engine) -> list[str]:
-    rows = engine.query("SELECT status FROM scheduled_compute_node WHERE workflow_id = :workflow ORDER BY id")
-    return [row["status"] for row in rows]
-
-
 def test_an_allocation_has_one_node_for_each_place(engine: Engine) -> None:
     ready(engine)
     _, [key] = launch(engine)
@@ -191,7 +160,7 @@ def test_as_many_allocations_are_asked_for_as_the_work_fills(engine: Engine) -> 
     assert planned.count == len(keys) == 3
     assert allocations(engine) == ["pending"] * 3
     # Planned again, nothing is missing.
-    engine.write(submissions.plan_launches(int(engine.workflow), ["local"], engine.now))
+    engine.write(planning.plan_launches(int(engine.workflow), ["local"], engine.now))
     assert allocations(engine) == ["pending"] * 3
 
 
@@ -202,20 +171,20 @@ def test_a_request_of_a_job_is_honoured_once_a_run(engine: Engine) -> None:
     worker = Worker(engine, allocation=key)
     assert worker.claim() == ["j"]
     worker.give_back("j")
-    engine.write(submissions.plan_launches(int(engine.workflow), ["local"], engine.now))
+    engine.write(planning.plan_launches(int(engine.workflow), ["local"], engine.now))
     assert allocations(engine) == ["active"]
 
 
 def test_a_refused_launch_pauses_its_config_with_the_reason(engine: Engine) -> None:
     ready(engine)
-    engine.write(submissions.plan_launches(int(engine.workflow), ["local"], engine.now))
+    engine.write(planning.plan_launches(int(engine.workflow), ["local"], engine.now))
     launches, _ = engine.write(submissions.open_work(["local"], engine.now))
     [planned] = [planned for planned in launches if planned.workflow == engine.workflow]
     tell(engine, LaunchReport(tag=planned.tag, kind="failed", error="no such account"))
     assert allocations(engine) == ["complete"]
     [config] = engine.query("SELECT paused_reason FROM scheduler_config WHERE workflow_id = :workflow")
     assert config["paused_reason"] == "no such account"
-    engine.write(submissions.plan_launches(int(engine.workflow), ["local"], engine.now))
+    engine.write(planning.plan_launches(int(engine.workflow), ["local"], engine.now))
     assert allocations(engine) == ["complete"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lading.api.services import submission_reports, submissions
+from lading.api.services import planning, submission_reports, submissions
 from lading.toolkit.wire.extensions import Ended
 from lading.toolkit.wire.submissions import AllocationReport, LaunchReport
 from tests.engine.driver import Engine
@@ -19,7 +19,7 @@ def allocation(engine: Engine) -> str:
     """Key of an allocation whose node will run everything."""
     add_graph(engine, *map(JobSpec, JOBS), JobSpec("behind", blocked_by=("ended",)))
     engine.start()
-    engine.write(submissions.plan_launches(int(engine.workflow), ["local"], engine.now))
+    engine.write(planning.plan_launches(int(engine.workflow), ["local"], engine.now))
     launches, _ = engine.write(submissions.open_work(["local"], engine.now))
     [planned] = [planned for planned in launches if planned.workflow == engine.workflow]
     for report in (

@@ -142,6 +142,41 @@ async def test_stopped_runner_jobs_die_before_the_lease_ends(lab: Lab) -> None:
     assert "Woke up late" in node.log.read_text()
 
 
+async def test_a_runner_that_stays_stopped_is_killed_after_its_lease(lab: Lab) -> None:
+    """Promise: what hangs for good does not keep its share of the host."""
+    server = await lab.server(lease_seconds=5.0, stays_open=True)
+    job = server.job("sleep 300")
+    await server.add(job)
+    node = await lab.node(server)
+    await server.until(lambda: server.started)
+    os.kill(node.runner, signal.SIGSTOP)
+    assert await node.wait(60) == 1
+    assert server.left.is_set()
+    assert server.result(job).cause == "infrastructure"
+    assert node.marked() == []
+
+
+async def test_a_suspended_node_keeps_its_jobs_while_its_lease_stands_still(lab: Lab) -> None:
+    """Promise: once the server knows of a suspension nothing is killed for its length."""
+    server = await lab.server(lease_seconds=5.0)
+    job = server.job("sleep 8")
+    await server.add(job)
+    node = await lab.node(server)
+    await server.until(lambda: server.started)
+    runner = node.runner
+    os.kill(runner, signal.SIGTSTP)
+    await server.until(lambda: server.requests[-1][1].suspending)
+    await eventually(lambda: "The lease stands still" in node.log.read_text())
+    asleep = time.clock_gettime(time.CLOCK_BOOTTIME)
+    os.kill(runner, signal.SIGSTOP)
+    await eventually(lambda: not node.marked(), 30)
+    assert time.clock_gettime(time.CLOCK_BOOTTIME) > asleep + 5.0
+    os.kill(runner, signal.SIGCONT)
+    assert await node.wait() == 0
+    assert server.result(job).return_code == 0
+    assert not server.requests[-1][1].suspending
+
+
 async def test_stopped_past_its_lease_and_fenced(lab: Lab) -> None:
     """Promise: a node that lost its lease stops, it does not go on."""
     server = await lab.server(lease_seconds=5.0, stays_open=True)

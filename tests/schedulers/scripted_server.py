@@ -78,6 +78,9 @@ class ScriptedServer:
         )
         self.wake()
 
+    def take_back(self, allocation: str) -> None:
+        self.rows[allocation] = msgspec.structs.replace(self.rows[allocation], take_back=True)
+
     def cancel(self, allocation: str) -> None:
         self.rows[allocation] = msgspec.structs.replace(self.rows[allocation], cancel=True)
         self.wake()

@@ -73,10 +73,17 @@ class SiteBackend:
         return [output_directory / external_id]
 
 
+class Queue(SiteBackend):
+    """The same, with a queue."""
+
+    def take_back(self, external_ids: Sequence[str]) -> None:
+        self.calls += [f"take back {identity}" for identity in external_ids]
+
+
 class Bench:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, backend: SiteBackend | None = None) -> None:
         self.server = ScriptedServer(folder)
-        self.backend = SiteBackend()
+        self.backend = backend or SiteBackend()
         self.folder = folder
 
     async def start(self) -> None:
@@ -152,6 +159,23 @@ async def test_cancel_passes_a_submission_that_takes_its_time(bench: Bench) -> N
     bench.server.cancel("row-e")
     await until(lambda: "cancel site:e" in bench.backend.calls)
     assert "slow" not in bench.backend.launched
+
+
+@pytest.mark.parametrize(("kind", "word"), [(SiteBackend, "cancel"), (Queue, "take back")])
+async def test_a_queue_is_asked_to_take_back_and_others_to_cancel(
+    tmp_path: Path, kind: type[SiteBackend], word: str
+) -> None:
+    bench = Bench(tmp_path, kind())
+    await bench.start()
+    try:
+        bench.server.launch("h")
+        await until(lambda: bench.server.rows["row-h"].external_id)
+        bench.server.take_back("row-h")
+        await until(lambda: f"{word} site:h" in bench.backend.calls)
+        assert set(bench.backend.calls) == {"submit h", f"{word} site:h"}
+        assert bench.server.requests[0].take_back_backends == (["local"] if kind is Queue else [])
+    finally:
+        await bench.close()
 
 
 async def test_leaving_reports_what_the_last_call_launched(bench: Bench) -> None:

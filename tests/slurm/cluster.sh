@@ -259,7 +259,7 @@ start_accounting() {
         [ -d "$FOLDER/database/mysql" ] ||
             mariadb-install-db --no-defaults --user=root --datadir="$FOLDER/database" --skip-test-db \
                 --auth-root-authentication-method=normal >"$FOLDER/log/mariadb-install.log" 2>&1 9>&- ||
-            die 'no MariaDB can be made (log/mariadb-install.log)'
+            die "no MariaDB can be made: $(tail -1 "$FOLDER/log/mariadb-install.log")"
         setsid mariadbd --no-defaults --user=root --datadir="$FOLDER/database" --socket="$RUN/mariadb.socket" \
             --pid-file="$RUN/mariadb.pid" --bind-address="$address" --skip-name-resolve \
             --innodb-buffer-pool-size=64M --innodb-flush-log-at-trx-commit=0 --innodb-lock-wait-timeout=900 \

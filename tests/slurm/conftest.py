@@ -6,6 +6,8 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,6 +113,24 @@ def guest() -> str:
     except KeyError:
         subprocess.run(["useradd", "--system", "--no-create-home", USER], check=True)
     return USER
+
+
+@pytest.fixture(scope="session")
+def open_python() -> Iterator[Path]:
+    """Copy the interpreter to where everybody may start it: the tests' own may lie in a closed home."""
+    folder = Path(tempfile.mkdtemp(prefix="lading-python-", dir="/tmp"))
+    folder.chmod(0o755)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (folder / "bin").mkdir()
+    shutil.copy2(Path(sys.executable).resolve(), folder / "bin" / version)
+    library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
+    if library.suffix != ".a":
+        (folder / "lib").mkdir()
+        shutil.copy2(library, folder / "lib")
+    left_out = shutil.ignore_patterns("test", "site-packages", "dist-packages", "__pycache__", "config-*")
+    shutil.copytree(sysconfig.get_path("stdlib"), folder / "lib" / version, ignore=left_out, symlinks=True)
+    yield folder / "bin" / version
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lading.toolkit.runner.processes import read_process
 from tests.faults.lab import NUM_JOBS, Lab
 from tests.lib.waiting import until
 from tests.slurm.conftest import SCRIPT, Cluster
@@ -54,13 +55,14 @@ class SlurmLab(Lab):
         name: str = "faults",
         schedulers: Sequence[Mapping[str, Any]] | None = None,
         linger: str = "",
+        most_jobs: int = NUM_CPUS,
         config: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Describe the 200 jobs; those with `linger` are asked to end and take that long over it."""
         document = super().specification(seconds, name=name, schedulers=())
         scheduler = {
             "name": "nodes", "account": "science", "nodes": 1, "cpus": NUM_CPUS, "mem": "4G",
-            "walltime": "00:20:00", "max_allocations": 2, "set_up": [f"export {self._mark()}"],
+            "max_parallel_jobs": most_jobs, "walltime": "00:20:00", "max_allocations": 2, "set_up": [f"export {self._mark()}"],
         }  # fmt: skip
         document["schedulers"] = {"slurm_schedulers": list(schedulers or [scheduler])}
         document["config"] |= {
@@ -114,6 +116,11 @@ class SlurmLab(Lab):
     def guardian_on(self, node: str) -> int:
         [pid] = [pid for pid in self.guardians() if _is_on(pid, node)]
         return pid
+
+    def is_stopped(self, node: str) -> bool:
+        """Tell whether the runner's process of a node is stopped."""
+        line = read_process(self.runner_on(node))
+        return line is not None and line.state == "T"
 
     def node_states(self, workflow: str) -> Counter[str]:
         """Count the compute nodes in each state."""

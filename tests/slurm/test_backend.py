@@ -217,9 +217,9 @@ def test_a_preempted_job_says_so_when_it_waits_again(on_a, tmp_path):
 
     def told():
         [seen] = backend.observe([allocation.external_id])
-        return seen if seen.state is ObservedState.PENDING and seen.cause is not None else None
+        return seen if seen.state is ObservedState.PENDING and seen.earlier_causes else None
 
     seen = until(told, 40.0, "why it waits again", pause=0.5)
     assert seen is not None
-    assert (seen.cause, seen.proof_of_death) == (Cause.PREEMPTED, False)
+    assert (seen.earlier_causes, seen.proof_of_death) == ((Cause.PREEMPTED,), False)
     assert "after PREEMPTED" in seen.reason

@@ -16,7 +16,7 @@ import pytest
 
 from tests.lib.waiting import until
 from tests.slurm.conftest import Cluster, running_cluster
-from tests.slurm.fault_lab import SlurmLab, daemon_pid, mend, plug, running_slurm_lab
+from tests.slurm.fault_lab import LEASE_SECONDS, SlurmLab, daemon_pid, mend, plug, running_slurm_lab
 
 pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
@@ -92,3 +92,59 @@ def test_a_controller_that_is_away_for_two_minutes_costs_nothing(lab: SlurmLab) 
     until(lambda: time.monotonic() - stopped > 120.0, 130.0, "two minutes are over", pause=1.0)
     mend(lab.cluster)
     lab.finish(workflow, lost=None)
+
+
+# ---- allocations that Slurm ends -------------------------------------------------------------
+
+LINGERS = "60"
+"""Seconds that jobs take over their end when they are asked to: longer than anybody waits."""
+
+
+def test_scancel(lab: SlurmLab) -> None:
+    """Jobs that do not end when they are told to are ended, and put down to the allocation."""
+    workflow = lab.begin(linger=LINGERS)
+    lab.cluster.run("scancel", lab.allocations()["n1"])
+    lab.finish(workflow, lost="allocation_ended")
+
+
+def test_the_end_of_the_walltime(lab: SlurmLab) -> None:
+    # Slurm looks at time limits each half minute: the run has to last longer.
+    workflow = lab.begin(linger=LINGERS, most_jobs=12)
+    lab.cluster.run("scontrol", "update", f"jobid={lab.allocations()['n1']}", "EndTime=now")
+    lab.finish(workflow, lost="allocation_ended")
+
+
+def test_preemption(lab: SlurmLab) -> None:
+    """What a more urgent job displaces runs again, and costs the budget of preemptions only."""
+    workflow = lab.begin(linger=LINGERS)
+    displaced = lab.allocations()["n1"]
+    urgent = ["--partition=urgent", "--nodelist=n1", "--exclusive", "--account=science", "--output=/dev/null"]
+    lab.cluster.run("sbatch", *urgent, "--wrap=sleep 5")
+    until(lambda: lab.allocations().get("n1") != displaced, 60.0, "it is displaced", pause=0.3)
+    lab.await_completion(workflow, 240.0)
+    # The runner saw TERM only; that it was a preemption the accounting tells later.
+    until(lambda: lab.causes(workflow)["preempted"], 90.0, "the cause is known", pause=0.5)
+    lab.finish(workflow, lost="preempted")
+
+
+# ---- suspension ------------------------------------------------------------------------------
+
+
+def test_a_suspended_allocation_keeps_its_jobs(lab: SlurmLab) -> None:
+    """Stopped for three leases: nobody else runs them, and they go on where they stood."""
+    workflow = lab.begin()
+    job = lab.allocations()["n1"]
+    lab.cluster.run("scontrol", "suspend", job)
+    stopped = time.monotonic()
+    until(lambda: lab.is_stopped("n1"), 30.0, "its runner is stopped", pause=0.1)
+    until(lambda: time.monotonic() - stopped > 3 * LEASE_SECONDS, 60.0, "three leases are over", pause=1.0)
+    lab.cluster.run("scontrol", "resume", job)
+    lab.finish(workflow, lost=None)
+
+
+def test_a_suspended_allocation_gives_its_jobs_up_if_so_asked(lab: SlurmLab) -> None:
+    workflow = lab.begin(config={"on_suspend": "requeue"})
+    job = lab.allocations()["n1"]
+    lab.cluster.run("scontrol", "suspend", job)
+    lab.await_completion(workflow, 240.0)
+    lab.finish(workflow, lost="allocation_ended")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,14 @@ def wide(jobs, **scheduler):
         {"name": "pair", "num_cpus": 4, "num_nodes": 2, "memory": "10m", "runtime": "P0DT1M"}
     )
     return made
+
+
+def runner_of(guardian: int) -> int:
+    """Return the process id of a guardian's runner."""
+    children = Path(f"/proc/{guardian}/task/{guardian}/children").read_text().split()
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    (runner,) = (pid for pid, command in commands.items() if b"lading.toolkit.runner.node" in command)
+    return int(runner)
 
 
 def lines(path: Path) -> list[str]:
@@ -188,3 +197,51 @@ def test_a_job_that_is_too_long_ends_on_all_of_its_nodes(host):
     (attempt,) = host.listed("jobs", "attempts", "long", "-w", key)
     assert attempt["cause"] == "job_timeout"
     assert len([*out.glob("*.pid")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("whom", "number", "cause"),
+    [
+        ("guardian", signal.SIGKILL, "infrastructure"),
+        ("runner", signal.SIGKILL, "infrastructure"),
+        # Nobody but the guardian can end what its lease no longer covers.
+        ("runner", signal.SIGSTOP, "node_lost"),
+    ],
+)
+def test_a_wide_job_is_over_everywhere_before_it_runs_again(host, whom, number, cause):
+    out = host.folder
+    remote = script(
+        out, "remote",
+        "trap '' TERM",
+        f"[ $1 = 1 ] || exit 0; echo $$ > {out}/$2.pid; touch {out}/began",
+        "while :; do sleep 0.5; done",
+    )  # fmt: skip
+    pair = script(
+        out, "pair",
+        f"[ $LADING_ATTEMPT = 1 ] || for pid in $(cat {out}/n1.pid {out}/n2.pid); do kill -0 $pid && exit 1; done",
+        # Nodes of this cluster share one table of processes, in which a guardian finds what bears its marks.
+        f"exec srun bash -c 'exec env -i PATH=$PATH {remote} $LADING_ATTEMPT $SLURMD_NODENAME'",
+    )  # fmt: skip
+    # Two allocations that share the nodes: the idle one takes the job over as soon as the server lets it.
+    made = wide(
+        [{"name": "pair", "command": pair, "resource_requirements": "pair"}],
+        max_allocations=2, min_allocations=2, exclusive=False,
+    )  # fmt: skip
+    made["schedulers"]["slurm_schedulers"][0] |= {"cpus": 4, "mem": "1G"}
+    made["config"]["lease_seconds"] = 20
+    key = host.submit(made)
+    until((out / "began").exists, 60.0, "the wide job runs")
+    until(lambda: len(lines(out / "n1.pid") + lines(out / "n2.pid")) == 2, 60.0, "on both nodes")
+
+    def working():
+        return [node for node in host.listed("nodes", "list", "-w", key) if node["is_active"]]
+
+    until(lambda: len(working()) == 2, 60.0, "the other allocation waits for work", pause=0.3)
+    (first,) = host.listed("jobs", "attempts", "pair", "-w", key)
+    (owner,) = (node for node in working() if node["_key"] == first["compute_node"])
+    os.kill(owner["pid"] if whom == "guardian" else runner_of(owner["pid"]), number)
+    outcome = host.lading("jobs", "wait", "-w", key)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    first, second = host.listed("jobs", "attempts", "pair", "-w", key)
+    assert (first["cause"], second["cause"]) == (cause, "exit")
+    assert first["compute_node"] != second["compute_node"]

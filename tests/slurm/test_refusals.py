@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
+import re
 
 import pytest
 
@@ -11,6 +13,8 @@ from lading.schedulers.slurm import SlurmBackend
 from lading.toolkit.errors import BackendError, CapacityError, PermanentError, TransientError
 from tests.lib.waiting import until
 from tests.slurm.lab import TRANSPORT, make_backend, make_request, waiting_templates
+from tests.slurm.people import at_home
+from tests.slurm.test_workflows import document
 
 pytestmark = pytest.mark.slurm
 
@@ -78,6 +82,67 @@ def test_the_users_limit_of_jobs_is_waited_for(on_b, guest, tmp_path):
     assert "job submit limit" in said
     assert "MaxSubmitJob" in said or TRANSPORT == "submits"
     assert not any("lading-guest-3" in line for line in on_b.queue())
+
+
+REFUSED = {
+    "partition": ("nosuch", "none of this cluster; accepted: closed, main, single, urgent"),
+    "account": ("nosuch", "Invalid account"),
+    "qos": ("nosuch", "Invalid qos"),
+    "walltime": ("2-00:00:00", "accepted: up to 1-00:00:00"),
+    "gres": ("gpu:h100:1", "Requested node configuration is not available"),
+}
+
+
+@pytest.fixture
+def person(on_b, guest, open_python):
+    with at_home(guest, open_python) as user:
+        user.lading(
+            "serve", "--detach", "--host", on_b.address, "--port", "0", "--plain-http", "--database",
+            str(user.home / "lading.db"),
+        )  # fmt: skip
+        yield user
+        user.command("stop")
+
+
+def test_a_person_reads_what_slurm_refuses_and_why(on_b, person):
+    """From the file to the list of configs, and nothing is left pending."""
+    plain = document([])["schedulers"]["slurm_schedulers"][0]
+    configs = [{**plain, "name": field, field: value} for field, (value, _) in REFUSED.items()]
+    made = document(
+        [{"name": field, "command": "true", "scheduler": f"slurm_schedulers/{field}"} for field in REFUSED]
+    )
+    made["schedulers"]["slurm_schedulers"] = configs
+    (person.home / "workflow.json").write_text(json.dumps(made))
+    key = str(person.lading("submit-workflow", "workflow.json")["_key"])
+
+    def paused() -> dict[str, str]:
+        listed = person.lading("slurm", "list-configs", "-w", key)["configs"]
+        return {item["name"]: item["paused_reason"] for item in listed if item.get("paused_reason")}
+
+    until(lambda: len(paused()) == len(REFUSED), 90.0, "all are refused", pause=1.0)
+    for field, reason in paused().items():
+        assert field in reason.partition(":")[0]
+        assert REFUSED[field][1] in reason
+    assert on_b.queue() == []
+    assert {item["status"] for item in person.lading("allocations", "list", "-w", key)["allocations"]} == {
+        "complete"
+    }
+
+
+def test_a_person_reads_that_the_limit_of_jobs_is_reached(on_b, person):
+    jobs = [{"name": f"waits{number}", "command": "sleep 600"} for number in range(3)]
+    made = document(jobs, max_allocations=3, cpus=1, array=False)
+    (person.home / "workflow.json").write_text(json.dumps(made))
+    key = str(person.lading("submit-workflow", "workflow.json")["_key"])
+
+    def reasons() -> str:
+        return " ".join(person.lading("workflows", "status", key)["reasons"])
+
+    told = re.compile("max_allocations: Slurm takes no more jobs of this user now: .*MaxSubmitJob")
+    until(lambda: told.search(reasons()), 120.0, "the limit is told", pause=0.5)
+    assert len(on_b.queue()) == 2
+    person.command("workflows", "cancel", key)
+    until(lambda: on_b.queue() == [], 90.0, "nothing is left", pause=0.5)
 
 
 def as_user(user, work):

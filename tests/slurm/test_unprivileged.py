@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import pwd
+import re
 import shutil
+import sqlite3
 import subprocess
-import sys
-import sysconfig
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +18,11 @@ import pytest
 from tests.lib.repository import ROOT
 from tests.lib.waiting import until
 from tests.slurm.conftest import Cluster
+from tests.slurm.people import PASSWORD, User, at_home
 from tests.slurm.test_workflows import document
 
 pytestmark = pytest.mark.slurm
 
-PASSWORD = "password-of-a-database"
-"""In the environment of the server; no business of jobs and of Slurm."""
-_LADING = "from lading.toolkit.cli.main import run; run()"
 _READER = """
 import json, os, sys
 opened = {}
@@ -40,84 +36,44 @@ json.dump(opened, sys.stdout)
 """
 
 
-@dataclass(frozen=True)
-class User:
-    """Somebody at a prompt of the login node."""
-
-    name: str
-    home: Path
-    environment: dict[str, str]
-    python: Path
-
-    def run(self, *command: str, stdin: str = "") -> str:
-        outcome = subprocess.run(
-            command, cwd=self.home, env=self.environment, input=stdin, user=self.name,
-            group=pwd.getpwnam(self.name).pw_gid, extra_groups=[], umask=0o022,
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-        assert outcome.returncode == 0, f"{command}: {outcome.stderr}"
-        return outcome.stdout
-
-    def lading(self, *arguments: str) -> Any:
-        return json.loads(self.command(*arguments, "--format", "json"))
-
-    def command(self, *arguments: str) -> str:
-        return self.run(str(self.python), "-P", "-c", _LADING, *arguments)
-
-
-@pytest.fixture(scope="module")
-def open_python() -> Iterator[Path]:
-    """Copy the interpreter to where everybody may start it: the tests' own may lie in a closed home."""
-    folder = Path(tempfile.mkdtemp(prefix="lading-python-", dir="/tmp"))
-    folder.chmod(0o755)
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    (folder / "bin").mkdir()
-    shutil.copy2(Path(sys.executable).resolve(), folder / "bin" / version)
-    library = Path(sysconfig.get_config_var("LIBDIR")) / sysconfig.get_config_var("INSTSONAME")
-    if library.suffix != ".a":
-        (folder / "lib").mkdir()
-        shutil.copy2(library, folder / "lib")
-    left_out = shutil.ignore_patterns("test", "site-packages", "dist-packages", "__pycache__", "config-*")
-    shutil.copytree(sysconfig.get_path("stdlib"), folder / "lib" / version, ignore=left_out, symlinks=True)
-    yield folder / "bin" / version
-    shutil.rmtree(folder)
+_TOKEN_LENGTHS = (43, 50)
+"""Of 32 random bytes in letters: a node's session, and what has our prefix."""
 
 
 @pytest.fixture
 def person(on_b: Cluster, guest: str, open_python: Path) -> Iterator[User]:
-    # Everybody may enter: what is private is so by itself.
-    home = Path(tempfile.mkdtemp(prefix="lading-home-", dir="/tmp"))
-    home.chmod(0o755)
-    shutil.chown(home, guest)
-    environment = {
-        **{name: os.environ[name] for name in ("PATH", "SLURM_CONF")},
-        "HOME": str(home), "PGPASSWORD": PASSWORD, "PYTHONDONTWRITEBYTECODE": "1",
-        "LD_LIBRARY_PATH": str(open_python.parent.parent / "lib"),
-        "PYTHONPATH": f"{ROOT / 'src'}:{sysconfig.get_path('purelib')}",
-    }  # fmt: skip
-    yield User(guest, home, environment, open_python)
-    shutil.rmtree(home)
+    with at_home(guest, open_python) as user:
+        yield user
+
+
+@pytest.fixture
+def person_on_a(on_a: Cluster, guest: str, open_python: Path) -> Iterator[User]:
+    with at_home(guest, open_python) as user:
+        yield user
 
 
 def test_a_run_without_rights_tells_nothing_to_others(on_b: Cluster, person: User) -> None:
-    server = person.lading(
-        "serve", "--detach", "--host", on_b.address, "--port", "0", "--plain-http", "--database",
-        str(person.home / "project" / "lading.db"),
-    )  # fmt: skip
+    tell_nothing(on_b, person, "--detach", "--host", on_b.address, "--port", "0", "--plain-http")
+
+
+def test_a_server_in_slurm_tells_nothing_to_others(on_a: Cluster, person_on_a: User) -> None:
+    # The guest of cluster B may not have three jobs.
+    tell_nothing(on_a, person_on_a, "--in-slurm", "workflow.json")
+
+
+def tell_nothing(cluster: Cluster, person: User, *how: str) -> None:
+    write_workflow(person)
+    database = person.home / "project" / "lading.db"
+    server = person.lading("serve", *how, "--database", str(database))
+    record = json.loads(Path(server["server_file"]).read_text())
     try:
-        key = submit(person)
-        until((person.home / "running").exists, 60.0, "the job runs", pause=0.2)
-        private, secrets = secrets_of(person, server)
-        assert len(secrets) >= 3, "the owner's token, a node's, the password"
-        (slurm_job,) = {line.split()[0] for line in on_b.queue()}
-        shown = {
-            "scontrol show job": on_b.run("scontrol", "show", "job", "-dd", slurm_job),
-            "the batch script": on_b.run("scontrol", "write", "batch_script", slurm_job, "-"),
-            "ps": subprocess.run(["ps", "-ewwf"], capture_output=True, text=True, check=True).stdout,
-        }
-        assert "lading.toolkit.runner" in shown["the batch script"]
-        assert str(server["pid"]) in shown["ps"]
-        check_stranger(on_b, person, private, secrets)
+        key = str(person.lading("submit-workflow", "workflow.json")["_key"])
+        until((person.home / "running").exists, 90.0, "the job runs", pause=0.2)
+        private = private_files(person, record)
+        shown = shown_while_it_runs(cluster)
+        assert "lading.toolkit.runner" in shown["batch scripts"]
+        assert f"pid {record['pid']} " in shown["command lines"]
+        shown |= opened_by_a_stranger(cluster, person, private)
         (person.home / "go").touch()
         person.command("jobs", "wait", "-w", key)
         # What was written by then, the job's own environment and all logs among it.
@@ -128,7 +84,11 @@ def test_a_run_without_rights_tells_nothing_to_others(on_b: Cluster, person: Use
         }
         said = [text for name, text in shown.items() if name.endswith(".o") and "SLURM_JOB_ID=" in text]
         assert len(said) == 1, "the job has written its environment"
-        leaks = [(name, which) for name, text in shown.items() for which, it in secrets.items() if it in text]
+        # The owner's, of the node's file, and of the session that it opened.
+        hashes = token_hashes(database)
+        assert len(hashes) >= 3
+        assert tokens_in(Path(record["token_file"]).read_text(), hashes), "the search finds what is there"
+        leaks = [name for name, text in shown.items() if PASSWORD in text or tokens_in(text, hashes)]
         assert leaks == []
         jobs = person.lading("jobs", "list", "-w", key)["jobs"]
         assert [job["status"] for job in jobs] == ["done", "done"]
@@ -152,22 +112,59 @@ def test_the_example_runs_without_rights(on_b: Cluster, person: User) -> None:
         person.command("stop")
 
 
-def submit(person: User) -> str:
+def write_workflow(person: User) -> None:
     waits = "bash -c 'touch running; until [ -e go ]; do sleep 0.1; done'"
     made = document(
         [{"name": "shows", "command": "env"}, {"name": "waits", "command": waits}], cpus=2, mem="500M"
     )
     (person.home / "workflow.json").write_text(json.dumps(made))
-    return str(person.lading("submit-workflow", "workflow.json")["_key"])
 
 
-def secrets_of(person: User, server: dict[str, Any]) -> tuple[set[Path], dict[str, str]]:
-    """Return the files that may hold secrets, and all secrets that are in use."""
-    token_file = Path(server["token_file"])
-    nodes = list((person.home / "project" / ".lading-submitter" / "nodes").iterdir())
-    secrets = {"password": PASSWORD, "owner's token": token_file.read_text().strip()}
-    secrets |= {f"token of {path.name}": json.loads(path.read_text())["token"] for path in nodes}
-    return {token_file, *nodes}, secrets
+def private_files(person: User, record: dict[str, Any]) -> set[Path]:
+    """Return the files that hold secrets: the owner's token, what opens the registration of nodes, keys."""
+    project = person.home / "project"
+    nodes = list((project / ".lading-submitter" / "nodes").iterdir())
+    assert len(nodes) == 1
+    return {Path(record["token_file"]), *nodes, *project.rglob("key.pem")}
+
+
+def shown_while_it_runs(cluster: Cluster) -> dict[str, str]:
+    """Return what everybody, or Slurm, is told of all jobs and processes."""
+    jobs = [line.split()[0] for line in cluster.queue()]
+    processes = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return {
+        "scontrol show job": cluster.run("scontrol", "show", "job", "-dd"),
+        "batch scripts": "".join(cluster.run("scontrol", "write", "batch_script", job, "-") for job in jobs),
+        "command lines": "".join(f"pid {path.name} {read(path / 'cmdline')}\n" for path in processes),
+        # The environments with which sbatch was called, as the controller keeps them.
+        **{str(path): read(path) for path in cluster.folder.rglob("state/**/environment")},
+        **{str(path): read(path) for path in cluster.folder.rglob("state/**/script")},
+    }
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="latin-1")
+    except OSError:
+        # A process that has just ended.
+        return ""
+
+
+def token_hashes(database: Path) -> set[str]:
+    """Return what the server knows all its tokens by that are in use."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        rows = connection.execute("SELECT hash FROM token WHERE revoked_ms IS NULL").fetchall()
+    return {row[0] for row in rows}
+
+
+def tokens_in(text: str, hashes: set[str]) -> bool:
+    """Say whether a text holds one of the tokens, wherever in it: their hashes are all that is known."""
+    for run in re.findall(rf"[A-Za-z0-9_-]{{{min(_TOKEN_LENGTHS)},}}", text):
+        for length in _TOKEN_LENGTHS:
+            windows = (run[begin : begin + length] for begin in range(len(run) - length + 1))
+            if any(sha256(window.encode()).hexdigest() in hashes for window in windows):
+                return True
+    return False
 
 
 def files_of(person: User) -> list[Path]:
@@ -177,17 +174,18 @@ def files_of(person: User) -> list[Path]:
     return [path for line in listed.splitlines() if (path := Path(line)).is_file()]
 
 
-def check_stranger(cluster: Cluster, person: User, private: set[Path], secrets: dict[str, str]) -> None:
-    """Let another user without rights try to open every file, those of Slurm's daemons too."""
+def opened_by_a_stranger(cluster: Cluster, person: User, private: set[Path]) -> dict[str, str]:
+    """Let another user without rights try to open every file, those of Slurm's daemons too; return what was read."""
     paths = [*files_of(person), *(path for path in cluster.folder.rglob("*") if path.is_file())]
     kept = {name: person.environment[name] for name in ("PATH", "LD_LIBRARY_PATH")}
     stranger = User("nobody", Path("/tmp"), kept, person.python)
     reader = [str(person.python), "-P", "-c", _READER]
-    opened = json.loads(stranger.run(*reader, stdin=json.dumps([str(path) for path in paths])))
+    opened: dict[str, str] = json.loads(
+        stranger.run(*reader, stdin=json.dumps([str(path) for path in paths]))
+    )
     assert str(person.home / "running") in opened, "the stranger can read what is open"
     closed = {path for path in paths if path.is_relative_to(person.home / "project")} | private
     closed |= set((person.home / ".local").rglob("*.json"))
     assert {path.suffix for path in closed} >= {".db", ".json", ".token", ".log"}
     assert [str(path) for path in closed if str(path) in opened] == []
-    leaks = [(path, which) for path, text in opened.items() for which, it in secrets.items() if it in text]
-    assert leaks == []
+    return opened

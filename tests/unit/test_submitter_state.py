@@ -255,6 +255,19 @@ def test_what_has_changed_is_reported_once_and_an_end_until_it_is_taken() -> Non
     assert state.due(4.0) is None
 
 
+def test_what_ended_an_earlier_copy_is_told_when_it_is_learnt() -> None:
+    state = new_state()
+    row = row_of("r", state="active", external_id="x")
+    answer(state, 0, (), (row,))
+    state.handle(Observed(0, "local", (Observation("x", ObservedState.ACTIVE),)))
+    assert not state.has_reports
+    state.handle(Ticked(1.0))
+    seen = Observation("x", ObservedState.ACTIVE, earlier_causes=(None, Cause.PREEMPTED))
+    state.handle(Observed(1.0, "local", (seen,)))
+    (report,) = state.request().allocations
+    assert report.earlier_causes == [None, "preempted"]
+
+
 def test_a_backend_that_does_not_know_proves_nothing() -> None:
     state = new_state()
     row = row_of("r", state="active", external_id="x")
@@ -262,6 +275,7 @@ def test_a_backend_that_does_not_know_proves_nothing() -> None:
     state.handle(Observed(0, "local", (Observation("x", ObservedState.UNKNOWN, "cannot be killed"),)))
     (report,) = state.request().allocations
     assert (report.state, report.reason, report.proof_of_death) == ("active", "cannot be killed", False)
+    assert not report.is_observed, "what the row holds is not what was seen"
     answer(state, 0, (), (row,))
     state.handle(Ticked(1))
     state.handle(Observed(1, "local", (Observation("x", ObservedState.UNKNOWN),)))
@@ -276,6 +290,28 @@ def test_cancel_is_repeated_but_not_in_a_hurry() -> None:
     state.handle(Observed(0, "local", (Observation("x", ObservedState.ACTIVE),)))
     assert Cancel("local", ("x",)) not in state.handle(Ticked(4.9))
     assert Cancel("local", ("x",)) in state.handle(Ticked(5.0))
+
+
+def test_what_only_waits_is_taken_out_of_the_queue_after_what_is_to_end() -> None:
+    state = new_state()
+    waiting = row_of("w", external_id="w", take_back=True)
+    doomed = row_of("d", state="active", external_id="d", cancel=True, take_back=True)
+    first = answer(state, 0, (), (waiting, doomed))
+    assert [one for one in first if isinstance(one, Cancel)] == [Cancel("local", ("d",))]
+    assert state.handle(Canceled(0, "local")) == [Cancel("local", ("w",), only_waiting=True)]
+    state.handle(Canceled(0, "local"))
+    # Started meanwhile, and the server knows: it is left alone.
+    rows = (row_of("w", state="active", external_id="w"),)
+    assert not [one for one in answer(state, 60, (), rows) if isinstance(one, Cancel)]
+
+
+def test_that_an_allocation_cannot_start_is_reported() -> None:
+    state = new_state()
+    answer(state, 0, (), (row_of("r", external_id="x"),))
+    seen = Observation("x", ObservedState.PENDING, "PartitionTimeLimit", cannot_start=True)
+    state.handle(Observed(0, "local", (seen,)))
+    [report] = state.request().allocations
+    assert (report.state, report.reason, report.cannot_start) == ("pending", "PartitionTimeLimit", True)
 
 
 # ---- limits ----

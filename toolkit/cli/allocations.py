@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -17,12 +18,14 @@ from lading.toolkit.cli.context import (
     workflow_option,
 )
 from lading.toolkit.cli.output import Column, examples
+from lading.toolkit.client.api import Document
+from lading.toolkit.client.sync import Lading
 from lading.toolkit.domain.states import AllocationState
 
 _COLUMNS = [
     Column("key", "_key"),
     Column("status", "status"),
-    Column("scheduler config", "scheduler_config_id"),
+    Column("scheduler config", "scheduler_config_name"),
     Column("id there", "scheduler_id"),
     Column("reason", "reason"),
 ]
@@ -41,7 +44,10 @@ def allocations() -> None:
     """List, show, drain and cancel allocations: what schedulers gave, or were asked for."""
 
 
-@allocations.command("list")
+@allocations.command(
+    "list",
+    epilog=examples("lading allocations list --status pending", "lading allocations list --format json"),
+)
 @click.option(
     "--status", type=click.Choice([state.value for state in AllocationState]), help="Only in that status."
 )
@@ -61,11 +67,15 @@ def list_allocations(
     """List the allocations of a workflow."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
-        found = client.list_allocations(key, limit=limit, status=status)
+        names = _config_names(client, key)
+        listed = client.list_allocations(key, limit=limit, status=status)
+        found = (_named(document, names) for document in listed)
         session.output(style, quiet=quiet).rows("allocations", _COLUMNS, found)
 
 
-@allocations.command()
+@allocations.command(
+    epilog=examples("lading allocations show 17", "lading allocations show 17 --format json")
+)
 @click.argument("allocation")
 @reading
 @click.pass_obj
@@ -81,10 +91,22 @@ def show(
     """Show one allocation."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
-        session.output(style, quiet=quiet).document(client.get_allocation(key, allocation))
+        document = client.get_allocation(key, allocation)
+        session.output(style, quiet=quiet).document(_named(document, _config_names(client, key)))
 
 
-@allocations.command()
+def _config_names(client: Lading, workflow: str) -> Mapping[str, str]:
+    """Return the names of the workflow's configs by their ids."""
+    return {config.scheduler_config_id: config.name for config in client.planning(workflow).configs}
+
+
+def _named(allocation: Document, names: Mapping[str, str]) -> Document:
+    """Add the name by which people know the config; of one that was deleted the id is left."""
+    identity = str(allocation["scheduler_config_id"])
+    return {**allocation, "scheduler_config_name": names.get(identity, identity)}
+
+
+@allocations.command(epilog=examples("lading allocations cancel 17 18"))
 @click.argument("allocation", nargs=-1, required=True)
 @workflow_option
 @output_option
@@ -107,7 +129,9 @@ def cancel(
             session.output(style, quiet=quiet).done(f"Allocation {key} is canceled.", {"_key": key})
 
 
-@allocations.command()
+@allocations.command(
+    epilog=examples("lading allocations drain 17", "lading allocations drain 17 --format json")
+)
 @click.argument("allocation", nargs=-1, required=True)
 @workflow_option
 @output_option

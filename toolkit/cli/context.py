@@ -5,6 +5,7 @@ The client is imported when a connection is made: help and refusals must not wai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -92,6 +93,17 @@ def sorting(command: F) -> F:
     return click.option("--sort-by", metavar="FIELD", help="Sort by a field, such as name.")(
         downwards(command)
     )
+
+
+class Amount(click.FloatRange):
+    """A number within bounds; `nan` would pass click's own comparisons, and `inf` is none of ours."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or fail with the value."""
+        number = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 def printing(command: F) -> F:
@@ -198,7 +210,8 @@ def _connect(target: Target) -> Lading:
     from lading.toolkit.client import Lading, Patience
 
     # A person waits at the prompt: give up after seconds, not after minutes.
-    return Lading(target, patience=Patience(tries=4, first_ceiling=0.2, last_ceiling=2.0))
+    patience = Patience(tries=4, first_ceiling=0.2, last_ceiling=2.0) if target.chain is None else None
+    return Lading(target, patience=patience)
 
 
 def _is_unfinished(client: Lading, workflow: Document) -> bool:

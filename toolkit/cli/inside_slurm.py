@@ -11,11 +11,11 @@ from datetime import datetime
 from typing import Any, Final
 
 from lading.toolkit.cli.output import note
+from lading.toolkit.domain.buffers import DEFAULT_BUFFER_SECONDS, buffer_seconds
 from lading.toolkit.errors import LadingError
 from lading.toolkit.runner.hardware import END_TIME_VARIABLE, Node, node_of, observe
 
 _ASK_SECONDS: Final = 60.0
-_DEFAULT_BUFFER_SECONDS: Final = 120.0
 _AHEAD_SECONDS: Final = 10.0
 """Before the runner: one that left because of the time would be started again at once."""
 
@@ -93,8 +93,9 @@ def stop_at(end: float | None, document: Mapping[str, Any]) -> float | None:
     if end is None:
         return None
     buffer = document.get("config", {}).get("compute_node_expiration_buffer_seconds")
-    seconds = _DEFAULT_BUFFER_SECONDS if buffer is None else float(buffer)
-    return max(time.time(), end - seconds - _AHEAD_SECONDS)
+    seconds = DEFAULT_BUFFER_SECONDS if buffer is None else float(buffer)
+    now = time.time()
+    return max(now, end - buffer_seconds(seconds, end - now) - _AHEAD_SECONDS)
 
 
 def use_only_this_node(document: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from lading.toolkit.cli.context import Session, chosen_workflow, workflow_option
+from lading.toolkit.cli.context import Amount, Session, chosen_workflow, workflow_option
 from lading.toolkit.cli.output import examples
 from lading.toolkit.cli.run import Memory
 from lading.toolkit.client.target import Target
@@ -30,7 +30,9 @@ def node() -> None:
     """Run jobs of a workflow on this machine."""
 
 
-@node.command("run")
+@node.command(
+    "run", epilog=examples("lading node run --workflow 12", "lading slurm run-jobs --workflow 12 --cpus 8")
+)
 @workflow_option
 @click.option(
     "-o",
@@ -51,7 +53,7 @@ def node() -> None:
     metavar="N",
     help="Bind each job to N CPUs of one NUMA node; jobs count such groups as CPUs.",
 )
-@click.option("--time-limit-seconds", type=click.FloatRange(min=1), help="Leave after so many seconds.")
+@click.option("--time-limit-seconds", type=Amount(min=1), help="Leave after so many seconds.")
 @click.pass_obj
 def run_node(
     session: Session,

@@ -87,7 +87,7 @@ class TableOutput:
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for name, value in document.items():
-            table.add_row(Text(name), _cell(value))
+            table.add_row(Text(name), _part(value))
         self._console.print(table)
 
     def done(self, message: str, document: Row) -> None:
@@ -227,6 +227,26 @@ def _begun(rows: Iterable[Row]) -> Iterator[Row]:
     iterator = iter(rows)
     first = list(islice(iterator, 1))
     return chain(first, iterator)
+
+
+def _part(value: object) -> Text | Table:
+    """Return a field's value: texts of a list one a line, documents of a list as a table in the table."""
+    if not isinstance(value, list) or not value:
+        return _cell(value)
+    if all(isinstance(item, str) for item in value):
+        return _cell("\n".join(value))
+    if not all(isinstance(item, Mapping) for item in value):
+        return _cell(value)
+    names = list(dict.fromkeys(name for item in value for name in item))
+    if "name" in names:
+        # People know it by that; JSON has the ids.
+        names = [name for name in names if not name.endswith("_id")]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in names:
+        table.add_column(name.replace("_", " "), overflow="fold")
+    for item in value:
+        table.add_row(*(_cell(item.get(name)) for name in names))
+    return table
 
 
 def _cell(value: object, *, is_row: bool = False) -> Text:

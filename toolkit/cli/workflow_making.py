@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from lading.toolkit.cli.context import Session, chosen_workflow, format_option, output_option, printing
+from lading.toolkit.cli.context import (
+    Amount,
+    Session,
+    chosen_workflow,
+    format_option,
+    output_option,
+    printing,
+)
 from lading.toolkit.cli.output import Column, examples, json_text
 from lading.toolkit.cli.specification import document_of, read_workflow, user_name
 from lading.toolkit.domain.spec import SCHEDULER_COLLECTIONS
@@ -195,10 +202,10 @@ def show_config(
     ),
 )
 @click.argument("workflow")
-@click.option("-e", "--expiration-buffer", type=click.FloatRange(min=0), help="Seconds before the end.")
-@click.option("--wait-for-healthy-db", type=click.FloatRange(min=0), help="Tolerated outage, minutes.")
+@click.option("-e", "--expiration-buffer", type=Amount(min=0), help="Seconds before the end.")
+@click.option("--wait-for-healthy-db", type=Amount(min=0), help="Tolerated outage, minutes.")
 @click.option("-i", "--ignore-workflow-completion", type=bool, help="Runners stay when all jobs are done.")
-@click.option("-w", "--wait-for-new-jobs", type=click.FloatRange(min=0), help="Seconds an idle runner waits.")
+@click.option("-w", "--wait-for-new-jobs", type=Amount(min=0), help="Seconds an idle runner waits.")
 @click.option("--startup-script", help="Run before a start or restart; '' removes it.")
 @click.option("--completion-script", help="Run once by a runner at the end; '' removes it.")
 @click.option("--worker-startup-script", help="Run by every runner first; '' removes it.")
@@ -209,7 +216,7 @@ def show_config(
     help="What runners measure; may be repeated.",
 )
 @click.option("--monitor-type", type=click.Choice(["aggregation", "periodic"]), help="Sums, or every sample.")
-@click.option("--monitor-interval", type=click.FloatRange(min=1), help="Seconds between two samples.")
+@click.option("--monitor-interval", type=Amount(min=1), help="Seconds between two samples.")
 @printing
 @click.pass_obj
 def set_config(session: Session, /, *, workflow: str, style: str | None, quiet: bool, **given: Any) -> None:

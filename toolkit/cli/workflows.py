@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from lading.toolkit.cli.context import (
     Session,
@@ -156,7 +157,7 @@ def status(
     """Show how far a workflow is, and why it stands still if it does."""
     with session.reader(folder) as client:
         key = chosen_workflow(client, workflow)
-        progress = client.progress(key)
+        progress, planning = client.progress(key), client.planning(key)
     document = {
         "_key": key,
         "state": _state(progress.is_complete, progress.is_canceled, progress.run_id),
@@ -168,6 +169,7 @@ def status(
         "active_nodes": progress.active_nodes,
         "open_allocations": progress.open_allocations,
         "reasons": progress.reasons,
+        "planning": msgspec.to_builtins(planning.configs),
     }
     session.output(style, quiet=quiet).document(document)
 

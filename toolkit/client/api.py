@@ -19,7 +19,7 @@ from lading.toolkit.client.life import LifeVerbs
 from lading.toolkit.client.session import Call, Patience, QueryValue, path_of
 from lading.toolkit.errors import Unavailable
 from lading.toolkit.wire.extensions import MAXIMUM_WAIT_SECONDS, AttemptDocument, Progress
-from lading.toolkit.wire.submissions import AllocationRequest
+from lading.toolkit.wire.submissions import AllocationRequest, Planning
 
 __all__ = ["BATCH_SIZE", "AsyncLading", "Document"]
 
@@ -103,6 +103,10 @@ class AsyncLading(DocumentVerbs, LifeVerbs):
         path = path_of("workflows", workflow, "progress")
         call = Call("GET", path, {"after": after, "wait": wait}, timeout=wait + 30.0)
         return await self._session.fetch(call, Progress)
+
+    async def planning(self, workflow: str) -> Planning:
+        """Return for each scheduler config how many allocations planning wants, and why no more come."""
+        return await self._session.fetch(Call("GET", path_of("workflows", workflow, "planning")), Planning)
 
     async def is_complete(self, workflow: str) -> bool:
         """Say whether every job has ended or is disabled; changes nothing."""
@@ -212,9 +216,11 @@ class AsyncLading(DocumentVerbs, LifeVerbs):
         """Ask for allocations now; returns the launch's `tag` and the keys of its `allocations`."""
         return await self._create(path_of("workflows", workflow, "allocations"), request, idempotency_key)
 
-    async def ready_job_requirements(self, workflow: str) -> Document:
-        """Return what all ready jobs ask for together."""
-        return await self._get("workflows", workflow, "ready_job_requirements")
+    async def ready_job_requirements(self, workflow: str, scheduler_config_id: str | None = None) -> Document:
+        """Return what all ready jobs ask for together; with a config, only those that it may run."""
+        path = path_of("workflows", workflow, "ready_job_requirements")
+        query = {"scheduler_config_id": scheduler_config_id}
+        return await self._session.fetch(Call("GET", path, query=query), Document)
 
     async def cancel_allocation(self, workflow: str, allocation: str) -> Document:
         """End an allocation: its jobs are stopped and reported."""

@@ -86,7 +86,8 @@ def _addressed(settings: LoadedSettings) -> Target:
         path, record = known
         if token is None and record.token_file:
             token = read_token_file(Path(record.token_file))
-        return Target(url, token, record.fingerprint, record.server_id, path, found_by)
+        chain = Path(record.chain) if record.chain else None
+        return Target(url, token, record.fingerprint, record.server_id, path, found_by, chain)
     return Target(url, token, None, None, None, found_by)
 
 
@@ -157,7 +158,12 @@ def _living_files(paths: Iterable[Path], search: _Search) -> Iterator[Target]:
 
 
 def _is_gone(record: ServerFile) -> bool:
-    """Say whether the process is surely gone; on another host nobody here can tell."""
+    """Say whether the process is surely gone; on another host nobody here can tell.
+
+    A server in Slurm takes its file away when a person stops it; else its next job comes.
+    """
+    if record.chain is not None:
+        return False
     if record.hostname != socket.gethostname():
         return False
     return record.boot_id != boot_id() or process_start_ticks(record.pid) is None

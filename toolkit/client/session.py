@@ -47,6 +47,10 @@ class Patience:
         return ceiling * draw
 
 
+BETWEEN_JOBS: Final = Patience(tries=16, last_ceiling=6.0)
+"""For a server in Slurm: the next job takes its place within half a minute, if the cluster has room."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One request, as often as it takes."""
@@ -84,7 +88,7 @@ class Session:
 
     def __init__(self, target: Target, *, patience: Patience | None = None) -> None:
         self.target = target
-        self._patience = patience or Patience()
+        self._patience = patience or (Patience() if target.chain is None else BETWEEN_JOBS)
         self._random = random.Random()
         self._client: aiohttp.ClientSession | None = None
 
@@ -172,6 +176,10 @@ class Session:
         self, call: Call, timeout: aiohttp.ClientTimeout, headers: Mapping[str, str]
     ) -> aiohttp.client._RequestContextManager:
         target = self.target
+        if not target.url:
+            raise Unavailable(
+                f"The first job of the server still waits in Slurm's queue ({target.found_by})."
+            )
         sent = {"Accept": "application/json", **headers}
         if target.token is not None:
             sent["Authorization"] = f"Bearer {target.token}"
@@ -221,9 +229,12 @@ class Session:
         reason = str(error) or (
             "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
         )
+        moving = (
+            "" if self.target.chain is None else " It lives in Slurm, and its next job may still wait there."
+        )
         return Unavailable(
             f"The server at {self.target.url} (found by {self.target.found_by}) "
-            f"did not answer {call.name}: {reason}."
+            f"did not answer {call.name}: {reason}.{moving}"
         )
 
     def _follow_server(self) -> bool:

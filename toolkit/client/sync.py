@@ -154,6 +154,7 @@ class Lading:
     assign_resource_requirements = _blocking(AsyncLading.assign_resource_requirements)
     list_job_user_data = _iterating(AsyncLading.list_job_user_data)
     progress = _blocking(AsyncLading.progress)
+    planning = _blocking(AsyncLading.planning)
     is_complete = _blocking(AsyncLading.is_complete)
     required_existing_files = _blocking(AsyncLading.required_existing_files)
     missing_user_data = _blocking(AsyncLading.missing_user_data)

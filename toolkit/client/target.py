@@ -29,13 +29,16 @@ class Target:
     server_file: Path | None = None
     """Read again when a connection fails: a server that was started anew may have another port."""
     found_by: str = "argument"
+    chain: Path | None = None
+    """`chain.json` of a server that moves from one Slurm job to the next."""
 
     @classmethod
     def from_server_file(cls, path: Path) -> Target:
         """Read `server.json` and the token file that it names."""
         record = read_server_file(path)
         token = read_token_file(Path(record.token_file)) if record.token_file else None
-        return cls(record.url, token, record.fingerprint, record.server_id, path, str(path))
+        chain = Path(record.chain) if record.chain else None
+        return cls(record.url, token, record.fingerprint, record.server_id, path, str(path), chain)
 
     def reread(self) -> Target | None:
         """Return the target under its new address, or None when nothing is newer or it is another server."""
@@ -45,8 +48,9 @@ class Target:
             fresh = Target.from_server_file(self.server_file)
         except (BadInput, OSError):
             return None
-        # The file may have been replaced by another database's server: our token is not for that one.
-        if fresh.server_id != self.server_id or fresh == self:
+        # The file may have been replaced by another database's server: our token is not for that one. Of a
+        # server whose first job still waited nothing was known, and we have no token.
+        if (self.server_id and fresh.server_id != self.server_id) or fresh == self:
             return None
         return fresh
 

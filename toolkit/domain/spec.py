@@ -123,6 +123,8 @@ class SlurmScheduler(Sizing):
     """Lines of shell that run before the runner."""
     submit: SubmitProgram | None = None
     """By what it is submitted; by default by sbatch."""
+    on_cannot_start: str = "cancel"
+    """What becomes of an allocation that will never start as it stands: `cancel` (and pause the config), `keep`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

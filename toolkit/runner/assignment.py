@@ -55,6 +55,8 @@ def launch_of(assignment: Assignment, place: Place) -> Launch:
         "stderr": stderr,
         "outputs": [(file.key, file.path) for file in job.output_files],
     }
+    if assignment.hosts:
+        launch["hosts"] = list(assignment.hosts)
     if assignment.cpus:
         launch["cpus"] = list(assignment.cpus)
     return launch

@@ -40,6 +40,7 @@ class Sent:
     started: tuple[str, ...]
     orders: tuple[str, ...]
     leave: bool
+    suspending: bool
 
 
 @dataclass(slots=True)
@@ -114,7 +115,15 @@ class Conversation:
         return max(self._not_before, self._report_at) if self.in_flight.waits else _NEVER
 
     def compose(
-        self, holdings: Holdings, now: float, *, free: Free | None, wait: float, leave: bool
+        self,
+        holdings: Holdings,
+        now: float,
+        *,
+        free: Free | None,
+        wait: float,
+        leave: bool = False,
+        is_final: bool = False,
+        suspending: bool = False,
     ) -> SendSync:
         """Make the next request from everything that is held; `wait` only if it carries no report."""
         self.seq += 1
@@ -136,10 +145,12 @@ class Conversation:
             free=free,
             wait=0.0 if has_report else wait,
             leave=leave,
+            is_final=is_final,
+            suspending=suspending,
             acknowledged_orders=list(self.orders),
         )
         starts = tuple(one.attempt_id for one in started)
-        self.in_flight = Sent(self.seq, now, request.wait > 0, starts, tuple(self.orders), leave)
+        self.in_flight = Sent(self.seq, now, request.wait > 0, starts, tuple(self.orders), leave, suspending)
         self._report_at = next_start
         return SendSync(request, records)
 

@@ -80,6 +80,13 @@ class StopRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuspensionSignaled(Event):
+    """TSTP: in a moment every process of this node may be stopped. CONT: they run again."""
+
+    is_over: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuardianLost(Event):
     """The guardian is dead: nobody reaps the jobs any more."""
 
@@ -143,6 +150,11 @@ class RenewLease(Instruction):
     until: float
     seconds: float
     sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLease(Instruction):
+    """Tell the guardian that the lease stands still: nothing is killed before the next `RenewLease`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,10 @@ from lading.toolkit.runner.options import Options
 _RUNNER_PATIENCE_SECONDS: Final = 60.0
 """From the first TERM until a runner that has not left is killed: its own grace is 30 s."""
 _STUCK_AFTER_SECONDS: Final = 10.0
+_STEPS_SECONDS: Final = 60.0
+"""For KILL to take effect on the other nodes of a job."""
+_STOPPED_FOR_SECONDS: Final = 5.0
+_STOPPED_STATES: Final = frozenset({"T", "t"})
 _FAREWELL_SEQUENCE_STEP: Final = 1_000_000
 """Above any request that the dead runner may still have sent."""
 _ALLOCATION_ENDED: Final[Stop] = {
@@ -69,6 +73,8 @@ class Guardian:
         self._signals = 0
         self._give_up_at = float("inf")
         self._look_for_stuck_at = float("inf")
+        self._look_at_runner_at = float("inf")
+        self._runner_was_stopped = False
         self._stuck_reported: set[str] = set()
         self._incoming = bytearray()
         self._outgoing = bytearray()
@@ -150,9 +156,24 @@ class Guardian:
         while len(self._nursery) and not self._stuck_reported:
             self._turn()
         self._report_ends(self._doubts.settled(float("inf")))
-        if self._session is not None:
+        # If steps on other nodes do not end, Slurm's word that all is over must be waited for.
+        if self._steps_are_over() and self._session is not None:
             self._say_goodbye(self._session)
         self._wait_for_jobs()
+
+    def _steps_are_over(self) -> bool:
+        """End what jobs of several nodes have on other nodes, where a killed srun leaves it alone."""
+        launches = [*self._launches.values(), *(one for _, one in self._unacknowledged.values() if one)]
+        hosts = sorted({host for launch in launches for host in launch.get("hosts", ())})
+        if not hosts:
+            return True
+        from lading.toolkit.runner.steps import clear_steps
+
+        seconds = min(_STEPS_SECONDS, max(0.0, self._lease.until - _boottime()))
+        failure = clear_steps(hosts, os.environ["SLURM_JOB_ID"], seconds).failure
+        if failure:
+            self._journal.error(f"Jobs of several nodes may have left processes: {failure}.")
+        return not failure
 
     def _wait_for_jobs(self) -> None:
         while len(self._nursery):
@@ -187,7 +208,13 @@ class Guardian:
 
     def _turn(self) -> None:
         self._alarm.arm(
-            min(self._lease.kill_at, self._give_up_at, self._look_for_stuck_at, self._doubts.until)
+            min(
+                self._lease.kill_at,
+                self._give_up_at,
+                self._look_for_stuck_at,
+                self._look_at_runner_at,
+                self._doubts.until,
+            )
         )
         for key, _ in self._selector.select():
             key.data()
@@ -206,7 +233,8 @@ class Guardian:
         self._wakeup = (reader, writer)
         # A full pipe means that a wake-up is pending already.
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # TSTP would stop us before its runner has had its jobs ended; STOP follows if it is meant.
+        for number in (signal.SIGCHLD, signal.SIGTSTP, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda _number, _frame: None)
         self._selector.register(reader, selectors.EVENT_READ, self._on_signals)
 
@@ -215,7 +243,7 @@ class Guardian:
         with suppress(BlockingIOError):
             received = self._wakeup[0].recv(4096)
         for number in received:
-            if number != signal.SIGCHLD:
+            if number not in {signal.SIGCHLD, signal.SIGTSTP}:
                 self._on_stop_signal(number)
 
     def _on_stop_signal(self, number: int) -> None:
@@ -240,9 +268,12 @@ class Guardian:
             self._lease.kill_at = float("inf")
             self._expired = True
             self._look_for_stuck_at = now + _STUCK_AFTER_SECONDS
+            self._look_at_runner_at = now + _STOPPED_FOR_SECONDS
             if len(self._nursery):
                 self._journal.error(f"The lease is about to end: {len(self._nursery)} jobs are killed.")
                 self._nursery.kill_all(infrastructure_stop("The server was not reached within the lease."))
+                # Not left to the runner, which may hang.
+                self._steps_are_over()
             self._send({"op": "expired"})
         if now >= self._give_up_at:
             self._give_up_at = float("inf")
@@ -251,7 +282,23 @@ class Guardian:
                 processes.send_signal([self._runner], signal.SIGKILL)
         if now >= self._look_for_stuck_at:
             self._look_for_stuck(now)
+        if now >= self._look_at_runner_at:
+            self._look_at_runner(now)
         self._report_ends(self._doubts.settled(now))
+
+    def _look_at_runner(self, now: float) -> None:
+        """KILL a runner that stays stopped when its lease is over, so that its share of the host is free.
+
+        Two looks, because one that is being woken together with us may not have had its turn yet. One that
+        runs may only wait for its server, and leaves by itself.
+        """
+        line = processes.read_process(self._runner) if self._runner else None
+        is_stopped = line is not None and line.state in _STOPPED_STATES
+        if is_stopped and self._runner_was_stopped:
+            self._journal.error("The runner is stopped and its lease has ended; it is killed.")
+            processes.send_signal([self._runner], signal.SIGKILL)
+        self._runner_was_stopped = is_stopped
+        self._look_at_runner_at = now + _STOPPED_FOR_SECONDS
 
     def _look_for_stuck(self, now: float) -> None:
         stuck = self._nursery.stuck(_STUCK_AFTER_SECONDS - 1)
@@ -302,6 +349,10 @@ class Guardian:
                     message["kill_at"], message["until"], message["seconds"], message["sequence"]
                 )
                 self._expired = False
+                self._look_at_runner_at = float("inf")
+            case "hold":
+                # The server lets the lease stand still: nothing is given to others while we are stopped.
+                self._lease.kill_at = self._lease.until = float("inf")
             case "session":
                 self._session = message["session"]
             case "bye":

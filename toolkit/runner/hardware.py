@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lading.toolkit.domain.buffers import buffer_seconds
+
 RESERVED_BYTES = 256 * 1024 * 1024
 """Kept for runner and guardian."""
 END_TIME_VARIABLE = "SLURM_JOB_END_TIME"
@@ -71,7 +73,7 @@ def node_of(machine: Machine, environment: Mapping[str, str]) -> Node:
 def seconds_left(environment: Mapping[str, str], now: float, buffer: float) -> float | None:
     """Return how long the allocation around us gives us, less the buffer; None when nobody says."""
     end = _number(environment.get(END_TIME_VARIABLE))
-    return None if end is None else max(0.0, end - now - buffer)
+    return None if end is None else max(0.0, end - now - buffer_seconds(buffer, end - now))
 
 
 def _plain_cpus(machine: Machine) -> int:

@@ -53,6 +53,8 @@ class Attempt:
     pid: int | None = None
     started_at: float | None = None
     start_reported: bool = False
+    slept_seconds: float = 0.0
+    """How long it was suspended: that is no part of its run time."""
     stop: Stop | None = None
     kill_at: float | None = None
     """When KILL follows the TERM that was sent."""
@@ -66,7 +68,7 @@ class Attempt:
         """When the job's own run-time limit is over."""
         if self.job is None or self.job.runtime_limit_seconds is None or self.started_at is None:
             return None
-        return self.started_at + self.job.runtime_limit_seconds
+        return self.started_at + self.slept_seconds + self.job.runtime_limit_seconds
 
 
 _REMEMBERED = 4096

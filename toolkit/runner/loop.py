@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 
 from lading.toolkit.clock import SystemClock
+from lading.toolkit.domain.buffers import DEFAULT_BUFFER_SECONDS
 from lading.toolkit.errors import Fenced, LadingError
 from lading.toolkit.private_files import boot_id
 from lading.toolkit.runner import events, hardware, hosts, options, processes, remains, steps
@@ -31,14 +32,16 @@ from lading.toolkit.runner.messages import Launch, RawEnd, Session
 from lading.toolkit.runner.monitor import Monitor
 from lading.toolkit.runner.node_monitor import Switches
 from lading.toolkit.runner.orders import Orders
+from lading.toolkit.runner.policy import policy_of
 from lading.toolkit.runner.registration import Registration
 from lading.toolkit.runner.scripts import Scripts
 from lading.toolkit.runner.spool import Spool, encode_record
-from lading.toolkit.runner.state import Policy, RunnerState
+from lading.toolkit.runner.state import RunnerState
 from lading.toolkit.wire.extensions import Ended, SyncResponse, Usage
 from lading.toolkit.wire.files import SPOOL_FOLDER, NodeFile, spool_name
 
 _MOST_OPEN_REQUESTS: Final = 6
+_BUFFER_FIELD: Final = "compute_node_expiration_buffer_seconds"
 _MEMORY_INTERVAL_SECONDS: Final = 1.0
 
 
@@ -118,7 +121,7 @@ class Runner:
             ),
             now=registration.sent_at,
             lease_seconds=response.lease_seconds,
-            policy=_policy(config, response.idle_seconds),
+            policy=policy_of(config, response.idle_seconds, os.environ),
             end_at=_end_at(registration, choice),
         )
         self._startup_script: str = str(config.get("worker_startup_script") or "")
@@ -184,7 +187,7 @@ class Runner:
             case "started":
                 self._on_started(message["jobs"])
             case "signal":
-                self.request_stop(message["number"])
+                self.on_signal(message["number"])
             case "refused":
                 self._scripts.on_refused(message["attempts"])
                 for attempt in message["attempts"]:
@@ -202,9 +205,11 @@ class Runner:
     def on_guardian_lost(self) -> None:
         self.dispatch(events.GuardianLost())
 
-    def request_stop(self, number: int) -> None:
-        name = signal.Signals(number).name
-        self.dispatch(events.StopRequested(reason=f"received {name}"))
+    def on_signal(self, number: int) -> None:
+        if number in {signal.SIGTSTP, signal.SIGCONT}:
+            self.dispatch(events.SuspensionSignaled(is_over=number == signal.SIGCONT))
+        else:
+            self.dispatch(events.StopRequested(reason=f"received {signal.Signals(number).name}"))
 
     def _on_started(self, jobs: Sequence[tuple[str, int, float]]) -> None:
         started = []
@@ -276,6 +281,8 @@ class Runner:
                 self._send(instruction)
             case events.RenewLease():
                 self._renew(instruction)
+            case events.HoldLease():
+                self._channel.send("hold")
             case events.Forget():
                 self._spool_thread.submit(self._spool.forget, instruction.attempts)
                 self._channel.send("forget", attempts=instruction.attempts)
@@ -374,6 +381,9 @@ class Runner:
     async def _kill_marked(self) -> None:
         known = dict(self._pids)
         remaining = await asyncio.to_thread(remains.kill_all, self._guardian, known)
+        # A killed srun leaves alone what it started on other nodes.
+        wide = {attempt: assignment.hosts for attempt, assignment in self._wide.items()}
+        remaining |= await asyncio.to_thread(steps.clear_attempts, wide, known)
         if not self._exit.done():
             self.dispatch(events.ProcessesKilled(remaining=remaining))
 
@@ -420,20 +430,11 @@ class Runner:
         self.dispatch(events.CompletionScriptOver())
 
 
-def _policy(config: dict[str, Any], idle_seconds: float | None) -> Policy:
-    return Policy(
-        wait_for_new_jobs_seconds=float(config.get("compute_node_wait_for_new_jobs_seconds") or 0),
-        idle_seconds=idle_seconds,
-        ignore_completion=bool(config.get("compute_node_ignore_workflow_completion")),
-        memory_limit=str(config.get("memory_limit_policy") or "warn"),
-    )
-
-
 def _end_at(registration: Registration, choice: options.Options) -> float | None:
     limits = [s for s in (registration.response.end_seconds, choice.time_limit_seconds) if s is not None]
     if not limits:
         # Nobody who asks Slurm told us: we were started by hand inside an allocation.
-        buffer = float(registration.response.config.get("compute_node_expiration_buffer_seconds", 120))
+        buffer = float(registration.response.config.get(_BUFFER_FIELD, DEFAULT_BUFFER_SECONDS))
         left = hardware.seconds_left(os.environ, SystemClock().wall(), buffer)
         limits = [] if left is None else [left]
     return registration.sent_at + min(limits) if limits else None

@@ -1,6 +1,6 @@
 """What runner and guardian say to each other: JSON lines over a socket pair.
 
-Runner to guardian: `session`, `lease`, `launch`, `kill`, `forget`, `bye`.
+Runner to guardian: `session`, `lease`, `hold`, `launch`, `kill`, `forget`, `bye`.
 Guardian to runner: `started`, `ended`, `refused`, `expired`, `stuck`, `signal`.
 """
 
@@ -49,6 +49,8 @@ class Launch(TypedDict):
     """None: where stdout goes."""
     outputs: list[tuple[str, str]]
     """(key, path) of the files that a successful job has written."""
+    hosts: NotRequired[list[str]]
+    """The nodes of a job of several; absent: it has one."""
     cpus: NotRequired[list[int]]
     """The CPUs the process and all its children are bound to; absent: those of the guardian."""
 

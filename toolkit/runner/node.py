@@ -25,6 +25,7 @@ from lading.toolkit.wire.files import NodeFile
 EXIT_REFUSED: Final = 2
 EXIT_UNREACHABLE: Final = 3
 EXIT_BROKEN: Final = 70
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def serve(choice: options.Options, descriptor: int, guardian: str) -> int:
@@ -34,7 +35,7 @@ async def serve(choice: options.Options, descriptor: int, guardian: str) -> int:
     beginning = _Beginning()
     channel = await GuardianChannel.open(descriptor, beginning.on_message, beginning.on_lost)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in (*_STOP_SIGNALS, signal.SIGTSTP, signal.SIGCONT):
         loop.add_signal_handler(number, beginning.on_signal, number)
     connection = Connection(node_file)
     code = EXIT_BROKEN
@@ -92,8 +93,8 @@ class _Beginning:
 
     def on_signal(self, number: int) -> None:
         if self._runner is not None:
-            self._runner.request_stop(number)
-        else:
+            self._runner.on_signal(number)
+        elif number in _STOP_SIGNALS:
             self.wake()
 
     def on_lost(self) -> None:

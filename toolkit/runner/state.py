@@ -7,7 +7,6 @@ reported ended, or handed back; both are repeated until the server has acknowled
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final, assert_never
 
 from lading.toolkit.runner import ending, lookahead
@@ -20,6 +19,7 @@ from lading.toolkit.runner.conversation import (
     STARTED_BATCH_SECONDS,
     Conversation,
 )
+from lading.toolkit.runner.departure import Departure, ScriptOffer
 from lading.toolkit.runner.ending import GRACE_SECONDS
 from lading.toolkit.runner.events import (
     Assignment,
@@ -28,6 +28,7 @@ from lading.toolkit.runner.events import (
     Exit,
     Forget,
     GuardianLost,
+    HoldLease,
     Instruction,
     JobsEnded,
     JobsStarted,
@@ -41,6 +42,7 @@ from lading.toolkit.runner.events import (
     ResidentSampled,
     RunCompletionScript,
     StopRequested,
+    SuspensionSignaled,
     SyncAnswered,
     SyncFailed,
     Tick,
@@ -48,44 +50,20 @@ from lading.toolkit.runner.events import (
 from lading.toolkit.runner.holdings import Attempt, Capacity, Holdings, Phase
 from lading.toolkit.runner.lease import Lease, Punctuality
 from lading.toolkit.runner.messages import Stop
+from lading.toolkit.runner.policy import (
+    EXIT_FAILED,
+    EXIT_LEFT,
+    EXIT_UNREACHABLE,
+    GUARDIAN_RETRY_SECONDS,
+    OFFLINE_PATIENCE_SECONDS,
+    ONE_SIGNAL_SECONDS,
+    Mode,
+    Policy,
+)
+from lading.toolkit.runner.suspension import Suspension
 from lading.toolkit.wire.extensions import Order, SyncResponse
 
-_ONE_SIGNAL_SECONDS: Final = 1.0
-"""Signals this close are one: a batch system signals guardian, runner and jobs alike."""
-_LEAVE_PATIENCE_SECONDS: Final = 120.0
-_OFFLINE_PATIENCE_SECONDS: Final = 600.0
-_IDLE_SECONDS: Final = 60.0
-_SHORTEST_IDLE_SECONDS: Final = 10.0
-_GUARDIAN_RETRY_SECONDS: Final = 5.0
 _NEVER: Final = float("inf")
-
-EXIT_LEFT: Final = 0
-EXIT_FAILED: Final = 1
-"""Fenced, without guardian, or not prepared."""
-EXIT_UNREACHABLE: Final = 3
-
-
-class Mode(StrEnum):
-    PREPARING = "preparing"
-    """The start-up script runs: the lease is renewed, nothing is claimed."""
-    WORKING = "working"
-    DRAINING = "draining"
-    """Claims no more; leaves when its jobs have ended."""
-    STOPPING = "stopping"
-    """Ends its jobs, reports, leaves."""
-    LEFT = "left"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What the configs of the workflow and of its scheduler say about runners."""
-
-    wait_for_new_jobs_seconds: float = 0.0
-    idle_seconds: float | None = None
-    """Without work a runner stays so long; None: a minute."""
-    ignore_completion: bool = False
-    memory_limit: str = "warn"
-    """`off`, `warn` or `kill`."""
 
 
 @dataclass(slots=True)
@@ -103,20 +81,14 @@ class RunnerState:
     is_over: bool = False
     """The workflow is complete or canceled."""
 
-    _script_due: int | None = None
-    """The run whose completion script nobody has claimed yet, as the last answer says."""
-    _script_asked: int | None = None
-    """The run whose script we have tried to claim since it was offered."""
-    _script_runs: bool = False
+    _script: ScriptOffer = field(default_factory=ScriptOffer)
+    _departure: Departure = field(default_factory=Departure)
     _conversation: Conversation = field(default_factory=Conversation)
     _look_ahead: lookahead.LookAhead = field(default_factory=lookahead.LookAhead)
     _punctuality: Punctuality = field(default_factory=Punctuality)
+    _suspension: Suspension = field(default_factory=Suspension)
     _distrust: bool = False
     """Late: nothing is launched before an answer to a request that was sent after waking."""
-    _idle_since: float | None = None
-    _leave_reason: str = ""
-    _leaving_since: float | None = None
-    _hurry: bool = False
     _stop_signals: int = 0
     _stop_signal_at: float = 0.0
     _kill_marked_at: float = _NEVER
@@ -144,6 +116,9 @@ class RunnerState:
             # An answer that was on its way while we were gone may hand out what is no longer ours.
             self._distrust = True
             self._conversation.start_over()
+        if now >= self._suspension.ends_at:
+            # Also when CONT has not been looked at yet: first of all the clocks are put right.
+            self._wake(now)
         self._take(event, now)
         if not self._has_left():
             self._enforce_times(now)
@@ -181,12 +156,14 @@ class RunnerState:
                 self._out += ending.enforce_memory(self.holdings, event.resident_bytes, policy)
             case StopRequested():
                 self._on_stop(event, now)
+            case SuspensionSignaled():
+                self._on_suspension(event, now)
             case GuardianLost():
                 self._on_guardian_lost(now)
             case ProcessesKilled():
                 self._on_processes_killed(event, now)
             case CompletionScriptOver():
-                self._script_runs = False
+                self._script.runs = False
             case _:
                 raise AssertionError(f"unknown event {event!r}")
 
@@ -194,13 +171,13 @@ class RunnerState:
         moments = [
             now + self.lease.seconds / 4,
             self._kill_marked_at,
+            self._suspension.ends_at,
+            self._departure.next_moment(self.policy),
             ending.next_moment(self.holdings),
             self._conversation.next_moment(),
         ]
         if self.end_at is not None and self.mode is not Mode.STOPPING:
             moments.append(self.end_at)
-        if self._idle_since is not None and self._leaving_since is None:
-            moments.append(self._idle_since + self._idle_limit())
         return max(now, min(moments))
 
     # ---- the server --------------------------------------------------------------------------
@@ -211,17 +188,17 @@ class RunnerState:
             return
         response = event.response
         self._distrust = False
-        self.lease.renew(sent.sent_at, response.lease_seconds)
-        lease = self.lease
-        self._out.append(RenewLease(lease.kill_at, lease.until, lease.seconds, self._conversation.seq))
+        self._renew(sent.sent_at, response.lease_seconds)
+        if sent.suspending and not any(order.kind == "end" for order in response.orders):
+            self._suspension.is_granted = True
+            self._out.append(HoldLease())
+            self._note("The lease stands still until this node is heard again.")
+            self._conversation.rest_until(self._suspension.ends_at)
         if response.end_seconds is not None:
             self.end_at = now + response.end_seconds
         self.num_ready = response.num_ready
         self.is_over = response.is_complete or response.is_canceled
-        self._script_due = response.run_id if response.has_completion_script else None
-        if self._script_due is None:
-            # Somebody has it. If that node dies the script is offered again, and then we ask again.
-            self._script_asked = None
+        self._script.told(response.run_id if response.has_completion_script else None)
         for name in sent.started:
             if attempt := self.holdings.attempts.get(name):
                 attempt.start_reported = True
@@ -234,6 +211,11 @@ class RunnerState:
         claims = self._take_claims(response)
         orders = self._take_orders(response, now)
         self._conversation.rate(sent, now, brought_news=claims or orders or bool(settled))
+
+    def _renew(self, sent_at: float, seconds: float) -> None:
+        self.lease.renew(sent_at, seconds)
+        lease = self.lease
+        self._out.append(RenewLease(lease.kill_at, lease.until, lease.seconds, self._conversation.seq))
 
     def _take_claims(self, response: SyncResponse) -> bool:
         # What we hold is handed over again when our request had crossed the first time.
@@ -270,7 +252,7 @@ class RunnerState:
     def _drain(self, order: Order) -> None:
         if self.mode in {Mode.WORKING, Mode.PREPARING}:
             self.mode = Mode.DRAINING
-            self._leave_reason = order.reason or "drained"
+            self._departure.reason = order.reason or "drained"
             self._give_back(list(self.holdings.queue))
 
     def _obey_kill(self, order: Order, now: float) -> bool:
@@ -311,9 +293,9 @@ class RunnerState:
             return
         if failures in {1, 10, 100, 1000}:
             self._note(f"The server was not reached ({failures}): {event.reason}", is_error=True)
-        if sent.leave and self._has_waited_enough(now):
+        if sent.leave and self._departure.has_waited_enough(now):
             self._leave(EXIT_UNREACHABLE, "the server was not reached; the reports stay in the spool")
-        elif now > self.lease.until + _OFFLINE_PATIENCE_SECONDS and self.holdings.is_idle:
+        elif now > self.lease.until + OFFLINE_PATIENCE_SECONDS and self.holdings.is_idle:
             self._leave(EXIT_UNREACHABLE, "the server was not reached for long after the lease had ended")
 
     # ---- the jobs ----------------------------------------------------------------------------
@@ -353,7 +335,7 @@ class RunnerState:
         self._conversation.report_by(now + delay)
 
     def _launch(self) -> None:
-        if self._distrust or self.mode is not Mode.WORKING:
+        if self._distrust or self._suspension.is_near or self.mode is not Mode.WORKING:
             return
         assignments = tuple(
             Assignment(
@@ -378,27 +360,64 @@ class RunnerState:
             self._kill_marked_at = _NEVER
             self._out.append(KillMarked())
         if self.end_at is not None and now >= self.end_at and self.mode is not Mode.STOPPING:
-            self._begin_stop(now, "the allocation's time is over", grace=GRACE_SECONDS)
+            self._begin_stop(now, "the allocation's time is over", grace=GRACE_SECONDS, by_itself=True)
         self._out += ending.enforce_times(self.holdings, now)
 
     # ---- stopping and leaving ----------------------------------------------------------------
 
     def _on_stop(self, event: StopRequested, now: float) -> None:
-        if self._stop_signals and now - self._stop_signal_at < _ONE_SIGNAL_SECONDS:
+        if self._stop_signals and now - self._stop_signal_at < ONE_SIGNAL_SECONDS:
             return
         self._stop_signals += 1
         self._stop_signal_at = now
         if self._stop_signals == 1:
-            self._begin_stop(now, event.reason, grace=GRACE_SECONDS)
+            self._begin_stop(now, event.reason, grace=self.policy.signal_grace_seconds)
             return
-        self._hurry = True
+        self._departure.is_urgent = True
         for attempt in self.holdings.launched.values():
             attempt.kill_at = now
 
-    def _begin_stop(self, now: float, reason: str, *, grace: float, cause: str = "allocation_ended") -> None:
+    def _on_suspension(self, event: SuspensionSignaled, now: float) -> None:
+        """Let the jobs sleep, or give them up while there is time to; in two seconds nothing here runs."""
+        if event.is_over:
+            if self._suspension.is_near:
+                self._wake(now)
+            return
+        if self.policy.on_suspend == "requeue":
+            if self.mode is not Mode.STOPPING:
+                self._begin_stop(now, "its allocation is being suspended", grace=0.0, by_itself=True)
+            return
+        self._note("About to be suspended.")
+        self._suspension.warn(now)
+        self._conversation.report_by(now)
+
+    def _wake(self, now: float) -> None:
+        slept, was_granted = self._suspension.end(now)
+        self._note(f"Goes on {slept:.0f} s after the warning of a suspension.")
+        # Slurm does not count that time, so neither do the jobs' limits.
+        for attempt in self.holdings.launched.values():
+            attempt.slept_seconds += slept
+        if self.end_at is not None:
+            self.end_at += slept
+        if was_granted:
+            # The server counts again from when it hears of us, which is later than this moment.
+            self._renew(now, self.lease.seconds)
+        self._distrust = True
+        self._conversation.start_over()
+
+    def _begin_stop(
+        self,
+        now: float,
+        reason: str,
+        *,
+        grace: float,
+        cause: str = "allocation_ended",
+        by_itself: bool = False,
+    ) -> None:
         self._note(f"Stopping: {reason}.")
+        self._departure.is_final = by_itself
         self.mode = Mode.STOPPING
-        self._leave_reason = reason
+        self._departure.reason = reason
         self._give_back(list(self.holdings.queue))
         stop: Stop = {"cause": cause, "status": "terminated", "message": f"The runner stopped: {reason}."}
         self._out += ending.end_jobs(self.holdings.launched.values(), stop, grace, now)
@@ -407,7 +426,8 @@ class RunnerState:
         self._note("The guardian is dead: everything of this node is killed.", is_error=True)
         self.exit_code = EXIT_FAILED
         self.mode = Mode.STOPPING
-        self._leave_reason = "the guardian was killed"
+        self._departure.is_final = False
+        self._departure.reason = "the guardian was killed"
         self._give_back(list(self.holdings.queue))
         self._kill_marked_at = now
 
@@ -422,55 +442,30 @@ class RunnerState:
                 continue
             seconds = 0.0 if attempt.started_at is None else max(0.0, now - attempt.started_at)
             self.holdings.end(attempt, ending.unseen_end(attempt, stop, seconds=seconds, started=True), now)
-        self._kill_marked_at = now + _GUARDIAN_RETRY_SECONDS if event.remaining else _NEVER
+        self._kill_marked_at = now + GUARDIAN_RETRY_SECONDS if event.remaining else _NEVER
         self._conversation.report_by(now)
-
-    def _idle_limit(self) -> float:
-        idle = _IDLE_SECONDS if self.policy.idle_seconds is None else self.policy.idle_seconds
-        # Never so short that the first claim could not come in time.
-        return max(self.policy.wait_for_new_jobs_seconds, idle, _SHORTEST_IDLE_SECONDS)
 
     def _consider_leaving(self, now: float) -> None:
         if not self.holdings.is_idle or self.mode is Mode.PREPARING or self._kill_marked_at < _NEVER:
             # Also when we were about to leave: the last answer may have brought work.
-            self._idle_since = self._leaving_since = None
+            self._departure.stay()
             return
-        if self._leaving_since is None and self._is_completing():
-            self._idle_since = None
-            return
-        self._idle_since = now if self._idle_since is None else self._idle_since
-        if self._leaving_since is not None:
-            return
-        if self.mode is Mode.WORKING:
-            if self.is_over and not self.policy.ignore_completion:
-                self._leave_reason = "the workflow is over"
-            elif now - self._idle_since >= self._idle_limit():
-                self._leave_reason = f"nothing to do for {self._idle_limit():g} s"
-            else:
+        if not self._departure.has_begun and self.mode is not Mode.STOPPING:
+            if self._script.take():
+                self._out.append(RunCompletionScript())
+            if self._script.runs:
+                self._departure.idle_since = None
                 return
-        self._leaving_since = now
-        self._conversation.report_by(now)
-        self._note(f"Leaving: {self._leave_reason}.")
-
-    def _is_completing(self) -> bool:
-        """Tell whether the workflow's completion script keeps us here; ask once each time it is offered."""
-        if self.mode is Mode.STOPPING:
-            return False
-        if self._script_due is not None and self._script_due != self._script_asked and not self._script_runs:
-            self._script_asked, self._script_runs = self._script_due, True
-            self._out.append(RunCompletionScript())
-        return self._script_runs
+        if self._departure.begins(now, self.mode, self.policy, is_over=self.is_over):
+            self._conversation.report_by(now)
+            self._note(f"Leaving: {self._departure.reason}.")
 
     def _on_leave_answered(self, now: float) -> None:
-        if self.holdings.finished and not self._has_waited_enough(now):
+        if self.holdings.finished and not self._departure.has_waited_enough(now):
             self._conversation.pause_until(now + QUIET_PAUSE_SECONDS)
             self._conversation.report_by(now)
         else:
-            self._leave(self.exit_code, self._leave_reason)
-
-    def _has_waited_enough(self, now: float) -> bool:
-        since = now if self._leaving_since is None else self._leaving_since
-        return self._hurry or now - since > _LEAVE_PATIENCE_SECONDS
+            self._leave(self.exit_code, self._departure.reason)
 
     def _leave(self, code: int, reason: str) -> None:
         self.mode = Mode.LEFT
@@ -484,14 +479,20 @@ class RunnerState:
     def _sync(self, now: float) -> None:
         if not self._conversation.is_due(now):
             return
-        leave = self._leaving_since is not None
+        leave = self._departure.has_begun
         free = None
-        if self.mode is Mode.WORKING and not leave and not self._distrust:
+        is_near = self._suspension.is_near
+        if self.mode is Mode.WORKING and not leave and not self._distrust and not is_near:
             left = None if self.end_at is None else max(0.0, self.end_at - now)
             free = lookahead.ask(self.holdings, self._look_ahead, num_ready=self.num_ready, seconds_left=left)
         # After waking up late the answer is wanted at once.
-        wait = 0.0 if self._distrust else self.lease.wait_seconds
-        self._out.append(self._conversation.compose(self.holdings, now, free=free, wait=wait, leave=leave))
+        wait = 0.0 if self._distrust or is_near else self.lease.wait_seconds
+        is_final = leave and self._departure.is_final
+        self._out.append(
+            self._conversation.compose(
+                self.holdings, now, free=free, wait=wait, leave=leave, is_final=is_final, suspending=is_near
+            )
+        )
 
     def _note(self, message: str, *, is_error: bool = False) -> None:
         self._out.append(Note(message, is_error))

@@ -5,9 +5,10 @@ Standard library only, as all that the guardian may need.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -33,12 +34,12 @@ class Cleared:
     failure: str = ""
 
 
-def clear_steps(hosts: Sequence[str], job: str) -> Cleared:
+def clear_steps(hosts: Sequence[str], job: str, seconds: float = _CLEARING_SECONDS) -> Cleared:
     """End what still runs in steps on these nodes; return which of them nobody may have next.
 
     A killed srun leaves its tasks on other nodes alone. The nodes are one job's own, so every step is its.
     """
-    give_up_at = time.monotonic() + _CLEARING_SECONDS
+    give_up_at = time.monotonic() + seconds
     wanted = set(hosts)
     while True:
         try:
@@ -60,6 +61,15 @@ def clear_steps(hosts: Sequence[str], job: str) -> Cleared:
         if time.monotonic() > give_up_at:
             return Cleared(stuck=tuple(host for host in hosts if host in stuck), failure=failure)
         time.sleep(_PAUSE_SECONDS)
+
+
+def clear_attempts(
+    hosts: Mapping[str, Sequence[str]], pids: Mapping[str, tuple[int, float]]
+) -> dict[str, int]:
+    """End the steps of attempts, by their nodes; return those whose steps may live, with their process ids."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    failed = {attempt for attempt, nodes in hosts.items() if clear_steps(nodes, job).failure}
+    return {attempt: pids.get(attempt, (0, 0.0))[0] for attempt in failed}
 
 
 def _lost(hosts: Sequence[str], job: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from msgspec import structs
 
-from lading.toolkit.backends import Backend, TellsShape
+from lading.toolkit.backends import Backend, TakesBack, TellsShape
 from lading.toolkit.clock import Clock, SystemClock
 from lading.toolkit.errors import BadInput, CapacityError, LadingError, PermanentError
 from lading.toolkit.submitter.connection import Connection
@@ -94,6 +94,7 @@ class Submitter:
             per_minute=per_minute,
             site=site,
             shape_backends=[kind for kind, one in backends.items() if isinstance(one, TellsShape)],
+            take_back_backends=[kind for kind, one in backends.items() if isinstance(one, TakesBack)],
         )
         # Two threads for each backend: a submission that takes its time must not delay a cancellation.
         self._submitters = {kind: ThreadPoolExecutor(1, f"submit-{kind}") for kind in backends}
@@ -320,7 +321,11 @@ class Submitter:
                 seen = await _in_thread(executor, lambda: tuple(backend.observe(ids)))
                 event = Observed(self._clock.boottime(), instruction.backend, seen)
             else:
-                await _in_thread(executor, lambda: backend.cancel(ids))
+                # What has no queue has nothing that could start while it is taken out of it.
+                end = backend.cancel
+                if instruction.only_waiting and isinstance(backend, TakesBack):
+                    end = backend.take_back
+                await _in_thread(executor, lambda: end(ids))
                 event = Canceled(self._clock.boottime(), instruction.backend)
         except Exception as error:  # noqa: BLE001 a backend may be a site's own code: all it raises is an outcome
             _log_unexpected(error)

@@ -162,6 +162,8 @@ class Observe:
 class Cancel:
     backend: str
     external_ids: tuple[str, ...]
+    only_waiting: bool = False
+    """Take them out of the queue; one that has started meanwhile goes on."""
 
 
 @dataclass(frozen=True, slots=True)

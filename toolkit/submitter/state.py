@@ -58,6 +58,7 @@ class SubmitterState:
     per_minute: float = 60.0
     site: str = ""
     shape_backends: Sequence[str] = ()
+    take_back_backends: Sequence[str] = ()
     lease_until: float = float("-inf")
     lease_seconds: float = 0.0
     _progress: dict[str, Progress] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class SubmitterState:
             launches=list(self._reports.values()),
             allocations=self._watch.reports(),
             shape_backends=self._shapes.kinds,
+            take_back_backends=sorted(self.take_back_backends),
             shapes=self._shapes.reports(),
             shapes_asked=self._shapes.asked(),
             wait=0.0 if self.has_reports or leave else wait,

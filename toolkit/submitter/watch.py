@@ -28,7 +28,7 @@ class AllocationWatch:
         self._cancel_at: dict[str, float] = {}
         self._observing: set[str] = set()
         self._canceling: set[str] = set()
-        self._last_said: dict[str, tuple[str, str]] = {}
+        self._last_said: dict[str, tuple[str, str, Sequence[str | None]]] = {}
         self._reports: dict[str, AllocationReport] = {}
 
     @property
@@ -62,23 +62,33 @@ class AllocationWatch:
         if self._launched(backend) and backend not in self._observing:
             times.append(self._observe_at.get(backend, 0.0))
         if backend not in self._canceling:
-            times += [self._cancel_at.get(row.allocation, 0.0) for row in self._to_cancel(backend)]
+            times += [self._cancel_at.get(row.allocation, 0.0) for row in self._to_end(backend)]
         return min(times, default=None)
 
     def work(self, backend: str, now: float) -> list[Instruction]:
         """Return the look and the cancellation that are due: at most one call of each at a time."""
         instructions: list[Instruction] = []
-        doomed = [row for row in self._to_cancel(backend) if now >= self._cancel_at.get(row.allocation, 0.0)]
-        if doomed and backend not in self._canceling:
-            self._canceling.add(backend)
-            for row in doomed:
-                self._cancel_at[row.allocation] = now + max(_CANCEL_AGAIN_SECONDS, self._intervals[backend])
-            instructions.append(Cancel(backend, tuple(row.external_id for row in doomed)))
+        instructions += self._end(backend, now)
         rows = self._launched(backend)
         if rows and backend not in self._observing and now >= self._observe_at.get(backend, 0.0):
             self._observing.add(backend)
             instructions.append(Observe(backend, tuple(row.external_id for row in rows)))
         return instructions
+
+    def _end(self, backend: str, now: float) -> list[Instruction]:
+        """Return one call: for those that are to end whatever they do, else for those that only wait."""
+        if backend in self._canceling:
+            return []
+        due = [row for row in self._to_end(backend) if now >= self._cancel_at.get(row.allocation, 0.0)]
+        doomed = [row for row in due if row.cancel]
+        chosen = doomed or due
+        if not chosen:
+            return []
+        self._canceling.add(backend)
+        for row in chosen:
+            self._cancel_at[row.allocation] = now + max(_CANCEL_AGAIN_SECONDS, self._intervals[backend])
+        ids = tuple(row.external_id for row in chosen)
+        return [Cancel(backend, ids, only_waiting=not doomed)]
 
     def observed(self, event: Observed) -> bool:
         """Take in what a backend said; True when an allocation has ended, so that there may be room."""
@@ -91,9 +101,9 @@ class AllocationWatch:
             report = None if observation is None else _report(row, observation)
             if report is None:
                 continue
-            said = (report.state, report.reason)
+            said = (report.state, report.reason, report.earlier_causes)
             # An end is repeated as long as the server lists the row: nothing else would close it.
-            if report.state == "ended" or self._last_said.get(row.allocation, (row.state, "")) != said:
+            if report.state == "ended" or self._last_said.get(row.allocation, (row.state, "", [])) != said:
                 self._reports[row.allocation] = report
                 self._last_said[row.allocation] = said
             has_ended = has_ended or report.state == "ended"
@@ -114,8 +124,8 @@ class AllocationWatch:
     def _launched(self, backend: str) -> list[OpenAllocation]:
         return [row for row in self._rows.values() if row.backend == backend and row.external_id]
 
-    def _to_cancel(self, backend: str) -> list[OpenAllocation]:
-        return [row for row in self._launched(backend) if row.cancel]
+    def _to_end(self, backend: str) -> list[OpenAllocation]:
+        return [row for row in self._launched(backend) if row.cancel or row.take_back]
 
 
 def _report(row: OpenAllocation, observation: Observation) -> AllocationReport | None:
@@ -125,7 +135,14 @@ def _report(row: OpenAllocation, observation: Observation) -> AllocationReport |
         # Not a state of an allocation: the row keeps its own, and people see why.
         if not observation.reason:
             return None
-        state = "active" if row.state == "active" else "pending"
+        kept: Literal["active", "pending"] = "active" if row.state == "active" else "pending"
+        return AllocationReport(
+            allocation=row.allocation,
+            state=kept,
+            external_id=row.external_id,
+            reason=observation.reason,
+            is_observed=False,
+        )
     return AllocationReport(
         allocation=row.allocation,
         state=state,
@@ -133,5 +150,7 @@ def _report(row: OpenAllocation, observation: Observation) -> AllocationReport |
         reason=observation.reason,
         proof_of_death=observation.proof_of_death,
         cause=None if observation.cause is None else observation.cause.value,
+        earlier_causes=[None if cause is None else cause.value for cause in observation.earlier_causes],
         end_seconds=observation.end_seconds,
+        cannot_start=observation.cannot_start,
     )

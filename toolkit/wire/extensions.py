@@ -169,7 +169,10 @@ class SyncRequest(Message):
     wait: float = 0.0
     leave: bool = False
     """The last call: every process has ended; whatever is not listed in `ended` never finished."""
+    is_final: bool = False
+    """With `leave`: the runner goes by itself, so that its batch system will not start this allocation again."""
     suspending: bool = False
+    """Every process of the node is about to be stopped: its lease stands still until it is heard again."""
     acknowledged_orders: list[str] = []
     node_statistics: list[NodeStatistics] = []
 

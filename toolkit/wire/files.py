@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 from lading.toolkit.wire.extensions import Ended, Message
@@ -28,6 +28,29 @@ class ServerFile(Message):
     """SHA-256 of the certificate in hexadecimal; None for plain HTTP."""
     token_file: str | None = None
     """0600 file with the owner's token; None with `--auth none`."""
+    chain: str | None = None
+    """The `ServerChain` of a server that moves from job to job: between two of them nobody answers."""
+
+
+class ServerChain(Message):
+    """`chain.json` beside the database: a server that lives on in jobs of Slurm, each of which asks for the next.
+
+    It is written once and holds no secret. What changes lies beside it, each in a file of its own, so that
+    nobody overwrites what somebody else has just said: `stopped`, why the chain ends, and `failures`.
+    """
+
+    name: str
+    """Of all its jobs; one database has one name."""
+    config: dict[str, Any]
+    """The Slurm config that says how its jobs are asked for."""
+    options: dict[str, Any]
+    """Of the server."""
+    server_file: str
+    working_directory: str
+    log: str
+    no_submitter: bool = False
+    templates: str | None = None
+    """The site's own templates of batch scripts, for the submitter that comes with the server."""
 
 
 class NodeFile(Message):

@@ -19,7 +19,13 @@ class AllocationReport(Message):
     proof_of_death: bool = False
     """No process of it can be alive (design: proof of death)."""
     cause: Cause | None = None
+    earlier_causes: list[Cause | None] = []
+    """What ended each copy before this one, by its restart count, as far as the backend knows."""
     end_seconds: float | None = None
+    cannot_start: bool = False
+    """It waits, and by its batch system's reason it will until it or a limit is changed."""
+    is_observed: bool = True
+    """False: the backend could not say, and `state` is only what the row holds."""
     ended: list[Ended] = []
     """What its dead nodes had written down and perhaps could not send any more. Too much for one request
     comes in several, the last with the proof of death; what has ended already is ignored."""
@@ -68,6 +74,8 @@ class SubmitterSyncRequest(Message):
     launches: list[LaunchReport] = []
     shape_backends: list[str] = []
     """Of `backends`: those that can tell shapes."""
+    take_back_backends: list[str] = []
+    """Of `backends`: those that can take out of the queue what has not started, and only that."""
     shapes: list[ShapeReport] = []
     shapes_asked: list[str] = []
     """Rows of configs that backends have been asked about already."""
@@ -118,7 +126,9 @@ class OpenAllocation(Message):
     external_id: str = ""
     config: dict[str, Any] = {}
     cancel: bool = False
-    """Asked for by a person, or its demand is gone."""
+    """Asked for by a person, or the workflow is over."""
+    take_back: bool = False
+    """It is to leave the queue, unless it has started."""
     suspect: bool = False
     """Its node is silent: ask the backend now."""
 
@@ -138,3 +148,28 @@ class NodeTokenResponse(Message):
 
     token: str
     server_id: str
+
+
+class ConfigPlanning(Message, omit_defaults=False):
+    """How planning sees one config."""
+
+    scheduler_config_id: str
+    name: str
+    demand: int
+    """Ready jobs that its allocations could run."""
+    running: int
+    """Active allocations."""
+    pending: int
+    """Allocations that have not started."""
+    wanted: int
+    """Open allocations that are enough."""
+    why: str
+    """What is open, and why no more comes."""
+    retry_at: str | None = None
+    """ISO 8601: when an allocation is asked for again, after some that were of no use."""
+
+
+class Planning(Message, omit_defaults=False):
+    """`GET /workflows/{workflow}/planning`."""
+
+    configs: list[ConfigPlanning]

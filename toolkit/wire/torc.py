@@ -392,6 +392,8 @@ class SlurmScheduler(SchedulerConfig):
     """Lines of shell that run before the runner."""
     submit: Literal["sbatch", "pyslurm"] | None = None
     """By what it is submitted; by default by sbatch."""
+    on_cannot_start: Literal["cancel", "keep"] | None = None
+    """What becomes of an allocation that Slurm will never start as it stands; by default it is canceled."""
 
 
 class AwsScheduler(SchedulerConfig):

@@ -95,3 +95,5 @@ class ReadyJobRequirements(BaseModel):
     memory_gb: float
     max_num_nodes: int
     max_runtime: str
+    num_whole_nodes: int = 0
+    """Nodes that jobs of several nodes have for themselves, all together."""

@@ -93,7 +93,7 @@ async def ready_job_requirements(
 
 
 def _sum_up(rows: Any) -> dict[str, Any]:
-    num_jobs = num_cpus = num_gpus = memory = most_nodes = 0
+    num_jobs = num_cpus = num_gpus = memory = most_nodes = whole_nodes = 0
     longest, longest_text = 0.0, ""
     for row in rows:
         asked = row if row["requirements"] is not None else DEFAULT_REQUIREMENTS
@@ -103,10 +103,12 @@ def _sum_up(rows: Any) -> dict[str, Any]:
         num_gpus += jobs * asked["num_gpus"]
         memory += jobs * parse_memory(asked["memory"])
         most_nodes = max(most_nodes, asked["num_nodes"])
+        if asked["num_nodes"] > 1:
+            whole_nodes += jobs * asked["num_nodes"]
         seconds = parse_duration(asked["runtime"])
         if seconds > longest:
             longest, longest_text = seconds, asked["runtime"]
-    return {
+    answer: dict[str, Any] = {
         "num_jobs": num_jobs,
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
@@ -114,3 +116,5 @@ def _sum_up(rows: Any) -> dict[str, Any]:
         "max_num_nodes": most_nodes,
         "max_runtime": longest_text,
     }
+    # Not torc's: said only where there are such jobs.
+    return answer | ({"num_whole_nodes": whole_nodes} if whole_nodes else {})

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from lading.api.services import setbacks
 from lading.api.services.documents.collections import (
     RESOURCE_REQUIREMENTS,
     SCHEDULED_COMPUTE_NODES,
@@ -107,7 +108,7 @@ def modify_document(
         effects.demand = effects.demand or _steers_allocations(collection)
         if collection.member("paused_reason") is not None:
             # What was refused was refused as it stood: changed, it is tried again.
-            changes["paused_reason"] = None
+            changes |= {"paused_reason": None, **setbacks.NONE}
         yield from check_references(owner, collection, {name: sent[name] for name in changes if name in sent})
         assignments = ", ".join(f"{column} = :{column}" for column in changes)
         rows = yield Statement(

@@ -152,6 +152,12 @@ async def test_what_ready_jobs_ask_for(workflow: Workflow, chain: list[dict[str,
     }  # fmt: skip
     fewer = await workflow.ok("GET", "ready_job_requirements", params={"scheduler_config_id": other["_id"]})
     assert fewer["num_jobs"] == 1
+    wide = await workflow.add("resource_requirements", name="wide", num_nodes=3)
+    for _ in range(2):
+        added = await workflow.add("jobs", command="wide", resource_requirements=wide["_id"])
+        await workflow.ok("PUT", f"jobs/{added['_key']}", json={**added, "status": "ready"})
+    more = await workflow.ok("GET", "ready_job_requirements")
+    assert (more["num_jobs"], more["max_num_nodes"], more["num_whole_nodes"]) == (4, 3, 6)
 
 
 async def test_jobs_are_removed(workflow: Workflow, chain: list[dict[str, Any]]) -> None:

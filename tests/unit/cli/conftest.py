@@ -58,6 +58,18 @@ def progress(*, sequence: int = 9, **fields: Any) -> dict[str, Any]:
     }
 
 
+PLANNING = [
+    {
+        "scheduler_config_id": "slurm_schedulers__7/99", "name": "big", "demand": 12, "running": 1, "pending": 2,
+        "wanted": 3, "why": "2 allocations waiting to start: waits in Slurm's queue (Priority)", "retry_at": None,
+    },
+    {
+        "scheduler_config_id": "slurm_schedulers__7/98", "name": "small", "demand": 0, "running": 0, "pending": 0,
+        "wanted": 0, "why": "paused: no such account", "retry_at": None,
+    },
+]  # fmt: skip
+
+
 def attempt(job_key: str, name: str, **fields: Any) -> dict[str, Any]:
     return {
         "attempt_id": f"a{job_key}",
@@ -123,6 +135,7 @@ def workflow(server: ScriptedServer, work: Path) -> ScriptedServer:
     server.on("GET", "/workflows/7/config", Answer({"_key": "1", "working_directory": str(work)}))
     server.on("GET", "/workflows/7/status", Answer({"run_id": 1, "is_canceled": False}))
     server.on("GET", "/workflows/7/progress", Answer(progress()))
+    server.on("GET", "/workflows/7/planning", Answer({"configs": PLANNING}))
     server.on("GET", "/workflows/7/jobs", filtered(jobs))
     for job in jobs:
         server.on("GET", f"/workflows/7/jobs/{job['_key']}", Answer(job))

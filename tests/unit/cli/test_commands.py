@@ -10,7 +10,7 @@ import click
 import pytest
 
 from lading.toolkit.cli.main import main
-from tests.unit.cli.conftest import Invoke, attempt, filtered, progress
+from tests.unit.cli.conftest import PLANNING, Invoke, attempt, filtered, progress
 from tests.unit.client.scripted_server import Answer, ScriptedServer, page, refusal
 
 
@@ -261,7 +261,16 @@ def test_explain_gives_the_reasons(lading: Invoke, workflow: ScriptedServer) -> 
 def test_status_says_how_far(lading: Invoke, workflow: ScriptedServer) -> None:
     document = json.loads(lading("workflows", "status", "--format", "json").stdout)
     assert (document["state"], document["num_failed"]) == ("complete", 1)
-    assert workflow.seen
+    assert document["planning"] == PLANNING
+    reasons = ["first reason", "second reason"]
+    workflow.on("GET", "/workflows/7/progress", Answer(progress(reasons=reasons)))
+    lines = [line.split() for line in lading("workflows", "status").stdout.splitlines()]
+    # One reason a line, one config a line, by the name that people gave it.
+    assert ["reasons", "first", "reason"] in lines
+    assert ["second", "reason"] in lines
+    assert ["planning", "name", "demand", "running", "pending", "wanted", "why", "retry", "at"] in lines
+    assert [line[:5] for line in lines if line[0] == "big"] == [["big", "12", "1", "2", "3"]]
+    assert "paused: no such account" in " ".join(line for words in lines for line in words)
 
 
 def test_delete_asks(lading: Invoke, workflow: ScriptedServer) -> None:
@@ -328,10 +337,23 @@ def test_nodes_and_allocations(lading: Invoke, workflow: ScriptedServer) -> None
     assert not workflow.calls("POST", "/workflows/7/compute_nodes/3/declare_lost")
     assert lading("nodes", "declare-lost", "3", "--yes").exit_code == 0
     workflow.on(
-        "GET", "/workflows/7/scheduled_compute_nodes", Answer(page([{"_key": "5", "status": "active"}]))
+        "GET",
+        "/workflows/7/scheduled_compute_nodes",
+        Answer(
+            page(
+                [
+                    {"_key": "5", "status": "active", "scheduler_config_id": "slurm_schedulers__7/99"},
+                    {"_key": "6", "status": "complete", "scheduler_config_id": "slurm_schedulers__7/gone"},
+                ]
+            )
+        ),
     )
     found = json.loads(lading("allocations", "list", "--format", "json").stdout)
     assert found["allocations"][0]["_key"] == "5"
+    assert found["allocations"][0]["scheduler_config_name"] == "big"
+    # A config by the name that people gave it; of one that was deleted the id is left.
+    table = lading("allocations", "list").stdout.splitlines()
+    assert [line.split()[2] for line in table[1:]] == ["big", "slurm_schedulers__7/gone"]
 
 
 def test_events_have_readable_times(lading: Invoke, workflow: ScriptedServer) -> None:

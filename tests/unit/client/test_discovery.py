@@ -192,3 +192,15 @@ def test_a_restarted_server_is_followed_only_with_the_same_id(home: Path) -> Non
     record.server_id = "another"
     write_private(path, msgspec.json.encode(record))
     assert target.reread() is None
+
+
+def test_a_server_that_moves_from_job_to_job_is_never_gone(home: Path) -> None:
+    path = put_server(home / "state" / "lading" / "servers" / "one.json", pid=2**22 - 1)
+    record = msgspec.json.decode(path.read_bytes(), type=ServerFile)
+    with pytest.raises(Unavailable):
+        found()
+    record.chain = "/shared/project.db.slurm/chain.json"
+    write_private(path, msgspec.json.encode(record))
+    target = found()
+    assert isinstance(target, Target)
+    assert target.chain == Path("/shared/project.db.slurm/chain.json")

@@ -103,7 +103,7 @@ def test_without_control_groups_nothing_is_limited(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("end", "expected"), [("1000", 380.0), ("510", 0.0), ("", None), ("UNLIMITED", None)]
+    ("end", "expected"), [("1000", 380.0), ("540", 30.0), ("490", 0.0), ("", None), ("UNLIMITED", None)]
 )
 def test_the_time_that_an_allocation_leaves(end: str, expected: float | None) -> None:
     assert seconds_left({"SLURM_JOB_END_TIME": end}, now=500.0, buffer=120.0) == expected

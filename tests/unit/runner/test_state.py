@@ -30,7 +30,8 @@ from lading.toolkit.runner.events import (
     Tick,
 )
 from lading.toolkit.runner.holdings import Capacity
-from lading.toolkit.runner.state import Mode, Policy, RunnerState
+from lading.toolkit.runner.policy import Mode, Policy
+from lading.toolkit.runner.state import RunnerState
 from lading.toolkit.wire.extensions import ClaimedJob, Ended, Order, SyncRequest, SyncResponse
 
 LEASE = 100.0

@@ -24,7 +24,8 @@ from lading.toolkit.runner.events import (
     Tick,
 )
 from lading.toolkit.runner.holdings import Capacity
-from lading.toolkit.runner.state import Policy, RunnerState
+from lading.toolkit.runner.policy import Policy
+from lading.toolkit.runner.state import RunnerState
 from lading.toolkit.wire.extensions import ClaimedJob, Ended, Order, SyncRequest, SyncResponse
 
 CPUS, MEMORY, GPUS = 4, 1000, ("0", "1")
