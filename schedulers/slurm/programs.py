@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -25,6 +26,8 @@ from lading.schedulers.slurm.refusals import error_of
 from lading.schedulers.slurm.script import Script
 from lading.schedulers.slurm.transport import NodeSize, Site
 from lading.toolkit.errors import PermanentError, TransientError
+
+logger = logging.getLogger("lading.slurm")
 
 _KEPT: Final = frozenset({"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT"})
 _SECRETS: Final = frozenset({"PGPASSWORD", "PGPASSFILE"})
@@ -112,7 +115,11 @@ class Programs:
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """End them in one call of scancel, which says nothing of those that have ended."""
-        _part(jobs, "canceled")
+        try:
+            _part(jobs, "canceled")
+        except PermanentError as error:
+            # A site's plugin may refuse all changes; better gone without a trace than not canceled.
+            logger.warning("Tasks that wait are canceled as they are: %s", error)
         ask(["scancel", "--quiet", *jobs])
 
     def take_back(self, jobs: Sequence[str]) -> None:
