@@ -161,10 +161,10 @@ def _fence_rivals(ledger: Ledger, request: RegisterRequest, allocation: Any) -> 
                 f"allocation {request.allocation} has had its node {request.node_index} "
                 f"({rival['hostname']}, pid {rival['pid']}): a second one must not run."
             )
-        # Requeued under the same id: the older copy may still run (it was seen to), so its jobs wait
-        # for its lease to end; it gets nothing new and is told to end.
+        # Requeued under the same id: the older copy may still run (it was seen to, on a node whose slurmd
+        # is dead), so its jobs stay with it. It gets nothing new and leaves when they have ended.
         yield Statement(
-            "UPDATE compute_node SET ending = TRUE, frozen = FALSE, reason = :reason WHERE id = :id",
+            "UPDATE compute_node SET draining = TRUE, frozen = FALSE, reason = :reason WHERE id = :id",
             {"id": rival["id"], "reason": "its allocation was started again"},
         )
         if rival["frozen"]:

@@ -187,10 +187,12 @@ def _ended(ledger: Ledger, row: Any, living: Sequence[Any], report: AllocationRe
         reason = f"taken back from the queue: {row['take_back_reason']}"
     if living and not report.proof_of_death:
         # The batch system's word alone: the node gets nothing new and is told to end; its jobs stay
-        # with it until it confirms or its lease ends.
+        # with it until it confirms or its lease ends. One that was only given up (its slurmd is dead,
+        # nobody else gets the node) and still talks to us may finish them.
+        column = "draining" if report.cause == Cause.NODE_LOST.value else "ending"
         for node in living:
             yield Statement(
-                "UPDATE compute_node SET ending = TRUE, reason = :reason WHERE id = :id AND NOT ending",
+                f"UPDATE compute_node SET {column} = TRUE, reason = :reason WHERE id = :id AND NOT {column}",
                 {"id": node["id"], "reason": reason},
             )
             ledger.effects.nodes.add(node["id"])

@@ -283,7 +283,9 @@ def _orders(node: Any, request: SyncRequest, opened: dict[str, Any], *, alive: b
         cause: Any = "allocation_ended"
         orders.append(Order(id=f"end-{node['id']}", kind="end", cause=cause, reason=reason))
     elif node["draining"]:
-        orders.append(Order(id=f"drain-{node['id']}", kind="drain", reason="asked to drain"))
+        orders.append(
+            Order(id=f"drain-{node['id']}", kind="drain", reason=node["reason"] or "asked to drain")
+        )
     taken_away = [row["attempt_id"] for row in opened.values() if row["state"] == AttemptState.REVOKING]
     strangers = [attempt_id for attempt_id in request.held if attempt_id not in opened]
     if doomed := taken_away + strangers:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from lading.schedulers.slurm.admission import admit
 from lading.schedulers.slurm.choice import chosen_transport
-from lading.schedulers.slurm.listing import Job
+from lading.schedulers.slurm.listing import Job, task_in
 from lading.schedulers.slurm.node_shapes import shape_of_config
 from lading.schedulers.slurm.queue import PACE_SECONDS, Queue
 from lading.schedulers.slurm.records import CallFile
@@ -237,7 +237,7 @@ class SlurmBackend(ServiceJobs):
         absent = [
             external_id
             for external_id, identity in identities.items()
-            if identity is not None and identity.job not in look.jobs
+            if identity is not None and task_in(look.jobs, identity.job) is None
         ]
         restarted = [
             external_id
@@ -256,7 +256,7 @@ class SlurmBackend(ServiceJobs):
             if identity is None:
                 answers.append(Observation(external_id, ObservedState.UNKNOWN, "not an id of a Slurm job"))
                 continue
-            job = look.jobs.get(identity.job) or (records or {}).get(identity.job)
+            job = task_in(look.jobs, identity.job) or (records or {}).get(identity.job)
             if job is not None:
                 job = replace(job, earlier_states=self._restarts.earlier(external_id))
                 answers.append(self._seen(external_id, job))

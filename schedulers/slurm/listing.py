@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lading.schedulers.slurm.pyslurm_child import spread
@@ -14,6 +14,7 @@ SQUEUE_FORMAT: Final = "%i|%F|%K|%T|%r|%L|%S|%N|%j"
 SACCT_FORMAT: Final = "JobID,State,ExitCode,End,NodeList"
 
 _CLOCK: Final = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
+_SHARED: Final = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 _PAIR: Final = re.compile(r"(\w+)=(\S*)")
 
 
@@ -74,28 +75,37 @@ def read_sacct(text: str) -> list[Job]:
         fields = line.split("|")
         if len(fields) < 5:
             continue
-        shown, state, exit_code, _, nodes = fields[:5]
-        for identity in _identities(shown, plain_state(state)):
-            earlier = jobs.get(identity)
-            jobs[identity] = Job(
-                identity,
-                plain_state(state),
-                exit_code=exit_code,
-                nodes=nodes,
-                earlier_states=() if earlier is None else (*earlier.earlier_states, earlier.state),
-            )
+        identity, state, exit_code, _, nodes = fields[:5]
+        earlier = jobs.get(identity)
+        jobs[identity] = Job(
+            identity,
+            plain_state(state),
+            exit_code=exit_code,
+            nodes=nodes,
+            earlier_states=() if earlier is None else (*earlier.earlier_states, earlier.state),
+        )
+    for shared in [job for job in jobs.values() if job.state == "CANCELLED"]:
+        for task in _tasks_of(shared.identity):
+            # A task that ran has a row of its own, which the list of the others may still hold.
+            jobs.setdefault(task, replace(shared, identity=task))
     return list(jobs.values())
 
 
-def _identities(shown: str, state: str) -> list[str]:
-    """Return whom a row is about: `8_[2,4-5%1]` are the tasks of one record."""
-    array, bracket, tasks = shown.partition("_[")
-    if not bracket:
-        return [shown]
-    if state == "PENDING":
-        # It lags behind: some of these run already, or were canceled.
+def _tasks_of(identity: str) -> list[str]:
+    """Name the tasks of a record that tasks share which never ran: `19_[1-3,7%2]`."""
+    match = _SHARED.fullmatch(identity)
+    if match is None:
         return []
-    return [f"{array}_{task}" for task in spread(tasks.rstrip("]").partition("%")[0])]
+    return [f"{match.group(1)}_{task}" for task in spread(match.group(2))]
+
+
+def task_in(jobs: Mapping[str, Job], identity: str) -> Job | None:
+    """Find a job or task; tasks that were canceled while they waited are one record under the array's number."""
+    found = jobs.get(identity)
+    number, is_task, _ = identity.partition("_")
+    if found is None and is_task and (shared := jobs.get(number)) is not None and shared.state == "CANCELLED":
+        return replace(shared, identity=identity)
+    return found
 
 
 def plain_state(text: str) -> str:

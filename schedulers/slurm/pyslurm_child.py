@@ -193,15 +193,15 @@ def _identity(job: Any) -> dict[str, Any]:
         tasks = [job.array_task_id]
     elif job.array_tasks_waiting:
         tasks = list(spread(job.array_tasks_waiting))
-    elif job.array_id:
-        # So pyslurm shows task 0.
+    elif job.array_id and job.array_id != job.id:
+        # So pyslurm shows task 0. A record that has the array's number is that of tasks which were canceled.
         tasks = [0]
     return {"number": job.id, "array": job.array_id, "tasks": tasks}
 
 
 def _names_of(job: Any) -> list[str]:
     identity = _identity(job)
-    if not identity["array"]:
+    if not identity["tasks"]:
         return [str(identity["number"])]
     return [f"{identity['array']}_{task}" for task in identity["tasks"]]
 

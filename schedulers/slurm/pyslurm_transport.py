@@ -66,7 +66,9 @@ class Pyslurm:
     def records(self, numbers: Collection[str]) -> Sequence[Job]:
         """Ask the accounting."""
         asked = sorted(int(number) for number in numbers)
-        return [job for facts in self._ask("records", numbers=asked) for job in _jobs(facts)]
+        # A task that ran has a record of its own, which the one of the others may still hold: it comes last.
+        found = sorted(self._ask("records", numbers=asked), key=lambda facts: -len(facts["tasks"]))
+        return [job for facts in found for job in _jobs(facts)]
 
     def records_named(self, name: str) -> Sequence[Job]:
         """Ask the accounting."""
@@ -156,7 +158,7 @@ def _jobs(facts: Mapping[str, Any]) -> Iterator[Job]:
 
 
 def _identities(facts: Mapping[str, Any]) -> list[str]:
-    if not facts["array"]:
+    if not facts["tasks"]:
         return [str(facts["number"])]
     return [f"{facts['array']}_{task}" for task in facts["tasks"]]
 

@@ -113,6 +113,17 @@ async def test_a_preempted_allocation_stays_open_and_its_attempts_get_the_true_c
     assert (await slurm.register(2)).status == 409
 
 
+async def test_a_short_allocation_keeps_a_quarter_back_at_most(server):
+    slurm = Slurm(server)
+    await submitted(slurm)
+    await slurm.observed("active", end_seconds=100.0)
+    node = await slurm.register(0)
+    assert 70.0 < node.json["end_seconds"] <= 75.0, "two minutes are asked for by default"
+    path = f"/workflows/{slurm.workflow}/compute_nodes/{node.json['compute_node']}/sync"
+    answer = await server.ok("POST", path, json={"seq": 1}, token="0" * 32)
+    assert 70.0 < answer["end_seconds"] <= 75.0
+
+
 async def test_how_an_earlier_copy_ended_is_learnt_when_the_next_one_runs_or_has_ended_too(server):
     slurm = Slurm(server)
     await submitted(slurm)

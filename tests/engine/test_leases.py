@@ -113,9 +113,9 @@ def test_an_allocation_has_one_node_for_each_place(engine: Engine) -> None:
     with pytest.raises(Refused, match="Fenced"):
         engine.register("second", Ask(), allocation=key)
     worker.claim()
-    # Requeued under the same id: the older copy may still run, so it keeps its jobs and is told to end.
+    # Requeued under the same id: the older copy may still run, so it keeps its jobs and gets no more.
     newer = Worker(engine, "newer", allocation=key, restart_count=1)
-    assert worker.sync().orders == {"end"}
+    assert worker.sync().orders == {"drain"}
     assert engine.look().statuses == {"j": "submitted_pending"}
     assert newer.claim() == []
     assert allocations(engine) == ["active"]
@@ -136,6 +136,18 @@ def test_a_batch_system_alone_only_revokes_and_a_proof_of_death_gives_back(engin
     assert allocations(engine) == ["complete"]
     with pytest.raises(Refused, match="Fenced"):
         engine.register("late", Ask(), allocation=key)
+
+
+def test_a_node_that_slurm_gave_up_may_finish_what_it_runs_while_it_is_heard(engine: Engine) -> None:
+    ready(engine, JobSpec("j"), JobSpec("k"))
+    _, keys = launch(engine)
+    worker = Worker(engine, allocation=keys[0])
+    worker.claim(1)
+    tell(engine, AllocationReport(allocation=keys[0], state="ended", cause="node_lost", reason="NODE_FAIL"))
+    assert worker.sync().orders == {"drain"}
+    assert worker.claim() == []
+    worker.end("j")
+    assert engine.look().statuses["j"] == "done"
 
 
 def test_a_suspended_node_keeps_its_lease_for_ever(engine: Engine) -> None:

@@ -161,7 +161,7 @@ def plug(cluster: Cluster, node: str, position: str) -> None:
 
 def mend(cluster: Cluster) -> None:
     """Put right whatever a test has broken, and leave no job behind."""
-    for node in ("n1", "n2"):
+    for node in ("n1", "n2", "n3"):
         plug(cluster, node, "up")
     started = subprocess.run(
         ["bash", SCRIPT, "start", cluster.folder], capture_output=True, text=True, check=False

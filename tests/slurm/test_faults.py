@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.slurm, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes with room for 64 sleeping jobs each."""
-    with running_cluster(cpus="64") as made:
+    """Nodes with room for 64 sleeping jobs each, and one more than there are allocations."""
+    with running_cluster(cpus="64", nodes="3") as made:
         yield made
 
 
@@ -37,6 +37,15 @@ def lab(cluster: Cluster, tmp_path: Path) -> Iterator[SlurmLab]:
 def test_a_dead_slurmd_costs_nothing_while_its_runner_lives(lab: SlurmLab) -> None:
     workflow = lab.begin()
     os.kill(daemon_pid(lab.cluster, "slurmd.n1"), signal.SIGKILL)
+    lab.finish(workflow, lost=None)
+
+
+def test_a_node_that_slurm_gives_up_costs_nothing_while_its_runner_lives(lab: SlurmLab) -> None:
+    """Slurm starts the allocation again on the third node; the first copy ends what it runs."""
+    workflow = lab.begin(most_jobs=12)
+    os.kill(daemon_pid(lab.cluster, "slurmd.n1"), signal.SIGKILL)
+    lab.cluster.run("scontrol", "update", "nodename=n1", "state=down", "reason=test")
+    until(lambda: lab.node_states(workflow).total() == 3, 120.0, "a second copy is there", pause=0.5)
     lab.finish(workflow, lost=None)
 
 

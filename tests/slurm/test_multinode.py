@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lading.toolkit.runner.steps import Cleared, clear_steps
 from tests.lib.waiting import until
 from tests.slurm.test_workflows import Host, document
 
@@ -245,3 +246,28 @@ def test_a_wide_job_is_over_everywhere_before_it_runs_again(host, whom, number, 
     first, second = host.listed("jobs", "attempts", "pair", "-w", key)
     assert (first["cause"], second["cause"]) == (cause, "exit")
     assert first["compute_node"] != second["compute_node"]
+
+
+def test_nodes_whose_steps_do_not_end_are_named(on_three, tmp_path, monkeypatch):
+    work = script(
+        tmp_path, "work", f"srun --overlap -w n3 -n1 bash -c 'echo $PPID > {tmp_path}/keeper; exec sleep 300'"
+    )
+    job = on_three.run(
+        "sbatch", "--parsable", "--nodes=3", "--mem=100", f"--output={tmp_path}/out", work
+    ).strip()
+    until(lambda: lines(tmp_path / "keeper"), 60.0, "the step runs")
+    keeper = int(lines(tmp_path / "keeper")[0])
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        cleared = clear_steps(["n2", "n3"], job, 3.0)
+        assert (cleared.lost, cleared.stuck) == ((), ("n3",))
+        assert f"steps {job}.0 do not end" in cleared.failure
+        assert clear_steps(["n1", "n2"], job, 0.0) == Cleared(), "what others run is none of this job's"
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    assert clear_steps(["n2", "n3"], job, 60.0) == Cleared()
+    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none"))
+    cleared = clear_steps(["n2", "n3"], job, 0.0)
+    assert cleared.stuck == ("n2", "n3"), "nobody knows"
+    assert cleared.failure.startswith("Slurm was not reached")
+    monkeypatch.setenv("SLURM_CONF", on_three.environment["SLURM_CONF"])

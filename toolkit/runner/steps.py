@@ -9,6 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -43,24 +44,29 @@ def clear_steps(hosts: Sequence[str], job: str, seconds: float = _CLEARING_SECON
     wanted = set(hosts)
     while True:
         try:
-            lines = _call("squeue", "--steps", "--noheader", f"--jobs={job}", "--format=%i %N").splitlines()
-            listed = [line.strip().partition(" ") for line in lines]
-            steps = {
-                step: here
-                for step, _, nodes in listed
-                if _is_numbered(step) and (here := wanted.intersection(expand(nodes)))
-            }
+            steps = _steps(wanted, job)
             if not steps:
                 # Asked last: a step that is gone because its node died must not be taken for one that ended.
                 return Cleared(lost=_lost(hosts, job))
-            _call("scancel", "--signal=KILL", *steps)
-            failure = f"steps {', '.join(steps)} do not end"
-            stuck = {node for nodes in steps.values() for node in nodes}
         except (OSError, subprocess.SubprocessError) as error:
             failure, stuck = f"Slurm was not reached: {error}", wanted
+        else:
+            failure = f"steps {', '.join(steps)} do not end"
+            stuck = {node for nodes in steps.values() for node in nodes}
+            # Slow when a step hangs, and silent about it: whether it helped is seen in the next list.
+            with suppress(OSError, subprocess.SubprocessError):
+                _call("scancel", "--signal=KILL", *steps)
         if time.monotonic() > give_up_at:
             return Cleared(stuck=tuple(host for host in hosts if host in stuck), failure=failure)
         time.sleep(_PAUSE_SECONDS)
+
+
+def _steps(wanted: set[str], job: str) -> dict[str, set[str]]:
+    """Return the steps on these nodes that srun has started, each with those of the nodes that it is on."""
+    lines = _call("squeue", "--steps", "--noheader", f"--jobs={job}", "--format=%i %N").splitlines()
+    listed = [line.strip().partition(" ") for line in lines]
+    steps = {step: wanted.intersection(expand(nodes)) for step, _, nodes in listed if _is_numbered(step)}
+    return {step: nodes for step, nodes in steps.items() if nodes}
 
 
 def clear_attempts(

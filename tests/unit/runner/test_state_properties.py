@@ -19,6 +19,7 @@ from lading.toolkit.runner.events import (
     SendSync,
     SignalJobs,
     StopRequested,
+    SuspensionSignaled,
     SyncAnswered,
     SyncFailed,
     Tick,
@@ -72,6 +73,9 @@ class RunnerMachine(RuleBasedStateMachine):
                 self.killed |= set(instruction.attempts)
             case SendSync():
                 assert instruction.request.seq > self.newest
+                # Stopped in a moment, a node neither takes work nor leaves a request waiting.
+                request = instruction.request
+                assert not request.suspending or (request.free, request.wait) == (None, 0.0)
                 self.newest = instruction.request.seq
                 self.open_requests.append(instruction.request)
             case Exit():
@@ -180,6 +184,12 @@ class RunnerMachine(RuleBasedStateMachine):
     def late(self) -> None:
         self.now += 59.0
         self.feed(Tick())
+
+    @rule(seconds=st.sampled_from([0.0, 5.0, 200.0]), is_noticed=st.booleans())
+    def suspend(self, seconds: float, is_noticed: bool) -> None:
+        self.feed(SuspensionSignaled())
+        self.now += seconds
+        self.feed(SuspensionSignaled(is_over=True) if is_noticed else Tick())
 
     @precondition(lambda self: self.number > 5)
     @rule()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from lading.schedulers.slurm.listing import (
+    Job,
     read_config,
     read_node_sizes,
     read_partitions,
     read_sacct,
     read_seconds,
     read_squeue,
+    task_in,
 )
 
 
@@ -52,12 +54,9 @@ def test_sacct_tells_how_every_earlier_copy_ended():
     assert job.previous_state == "REQUEUED"
 
 
-def test_sacct_names_each_task_of_a_record_that_ended():
-    text = "8_[1,4-5%2]|CANCELLED by 0|0:0|x|None assigned\n9_[1-3]|PENDING|0:0|Unknown|None assigned\n"
-    # What waits by the accounting may run, or be canceled, for a while already.
-    assert [(job.identity, job.state) for job in read_sacct(text)] == [
-        ("8_1", "CANCELLED"), ("8_4", "CANCELLED"), ("8_5", "CANCELLED"),
-    ]  # fmt: skip
+def test_sacct_counts_tasks_in_steps():
+    found = [job.identity for job in read_sacct("8_[1,4-12:4%2]|CANCELLED by 0|0:0|x|None assigned\n")]
+    assert found[1:] == ["8_1", "8_4", "8_8", "8_12"]
 
 
 def test_sizes_of_nodes():
@@ -91,3 +90,31 @@ def test_config_and_partitions():
     assert (partition.max_seconds, partition.max_nodes, partition.total_nodes) == (86400, None, 2)
     assert (partition.allow_accounts, partition.allow_qos) == (("a", "b"), None)
     assert partition.memory_mebibytes == 128_000
+
+
+def test_tasks_that_were_canceled_while_they_waited_are_found_in_the_record_they_share():
+    told = read_squeue(
+        "19|19|N/A|CANCELLED|Resources|INVALID|N/A||lading-x\n19_3|19|3|RUNNING|None|9:59|N/A|n1|lading-x\n"
+    )
+    looked = {job.identity: job for job in told}
+    task = task_in(looked, "19_1")
+    assert task is not None
+    assert (task.identity, task.state) == ("19_1", "CANCELLED")
+    running = task_in(looked, "19_3")
+    assert running is not None
+    assert running.state == "RUNNING"
+    assert task_in(looked, "18_1") is None
+    assert task_in(looked, "19") is looked["19"]
+    # Of an array that still waits nothing is concluded.
+    assert task_in({"7": Job("7", "PENDING")}, "7_1") is None
+
+
+def test_the_accounting_lists_them_in_brackets():
+    rows = (
+        "19_2|COMPLETED|0:0|x|n1\n19_[1-3,7%2]|CANCELLED by 0|0:0|x|None assigned\n8_[1-2]|PENDING|0:0|x|\n"
+    )
+    found = {job.identity: job.state for job in read_sacct(rows)}
+    assert {task: found[task] for task in ("19_1", "19_2", "19_3", "19_7")} == {
+        "19_1": "CANCELLED", "19_2": "COMPLETED", "19_3": "CANCELLED", "19_7": "CANCELLED",
+    }  # fmt: skip
+    assert "8_1" not in found
