@@ -17,7 +17,7 @@ import msgspec
 from lading.api.running import server_file_of
 from lading.api.server_process import ServerOptions
 from lading.api.storage.locks import find_holder
-from lading.api.storage.opening import is_postgres, prepare_file, sqlite_path
+from lading.api.storage.opening import is_postgres, make_database, sqlite_path
 from lading.toolkit.backends import KeepsServices, Service, load_backend
 from lading.toolkit.cli.output import note
 from lading.toolkit.cli.server_chain import (
@@ -80,8 +80,8 @@ def serve_in_slurm(asked: InSlurm, settings: LoadedSettings) -> Begun:
     chain_file = folder / CHAIN_FILE
     check_no_other(asked.location, services)
     _check_lock(asked.location)
-    if not is_postgres(asked.location):
-        prepare_file(sqlite_path(asked.location))
+    # Of a place that cannot be written, or a password in a URL, a person hears now.
+    make_database(asked.location)
     make_private_directory(folder)
     server_file = (asked.server_file or server_file_of(asked.location, "slurm")).absolute()
     templates = settings.values.sbatch_templates
@@ -192,7 +192,8 @@ def config_of(where: str) -> dict[str, Any]:
                 f"--in-slurm {where!r}: there is no such file; accepted is a workflow file with a Slurm config, "
                 "FILE or FILE:NAME."
             )
-    schedulers = read_file(file, directory=Path.cwd()).to_document().get("schedulers", {})
+    specification = read_file(file, directory=None, may_have_no_jobs=True)
+    schedulers = specification.to_document().get("schedulers", {})
     configs = list(schedulers.get("slurm_schedulers", ()))
     found = [config for config in configs if not name or config.get("name") == name]
     known = ", ".join(repr(config.get("name")) for config in configs) or "none"

@@ -24,11 +24,13 @@ from lading.api.storage.locks import find_holder
 from lading.api.storage.opening import is_postgres, sqlite_path
 from lading.toolkit.cli.server_chain import (
     count_failure,
+    current_job,
     end_chain,
     forget_failures,
     read_chain,
     slurm_services,
     stopped_because,
+    take_over,
 )
 from lading.toolkit.errors import BackendError, LadingError
 from lading.toolkit.log import configure_logging
@@ -38,6 +40,7 @@ MOST_FAILURES: Final = 3
 """In a row: then something is wrong that the next job will not find right."""
 _PREDECESSOR_SECONDS: Final = 300.0
 _LOOK_SECONDS: Final = 0.5
+_LOOK_FOR_ANOTHER_SECONDS: Final = 2.0
 _FIRST_PAUSE_SECONDS: Final = 5.0
 _LAST_PAUSE_SECONDS: Final = 300.0
 
@@ -77,18 +80,21 @@ class _Job:
         # First of all: whoever is killed from here on has a successor in the queue.
         has_successor = self._try_ensure_successor()
         options = self._options()
+        take_over(self.chain_file, self.number)
         self._await_predecessor(options.database)
 
         @asynccontextmanager
         async def beside(server: Server) -> AsyncIterator[None]:
             ending: list[asyncio.Task[None]] = []
             server.state.request_stop = lambda: ending.append(asyncio.create_task(self._end(server)))
-            keeper = None if has_successor else asyncio.create_task(self._keep_asking(server))
+            tasks = [asyncio.create_task(self._leave_when_replaced(server))]
+            if not has_successor:
+                tasks.append(asyncio.create_task(self._keep_asking(server)))
             try:
                 yield
             finally:
-                if keeper is not None:
-                    keeper.cancel()
+                for task in tasks:
+                    task.cancel()
                 # It may have been taken out of the queue meanwhile, which ends the chain unseen.
                 await asyncio.to_thread(self._try_ensure_successor)
 
@@ -147,6 +153,20 @@ class _Job:
             log.warning("The next job of this server cannot be asked for now: %s", error)
             return False
         return True
+
+    async def _leave_when_replaced(self, server: Server) -> None:
+        """Leave once another job serves: on a node that Slurm took for dead this process would hold the database."""
+        while True:
+            await asyncio.sleep(_LOOK_FOR_ANOTHER_SECONDS)
+            try:
+                current = await asyncio.to_thread(current_job, self.chain_file)
+            except (OSError, LadingError) as error:
+                log.warning("It cannot be told whose turn it is: %s", error)
+                continue
+            if current not in {"", self.number}:
+                log.warning("Slurm has started job %s in the place of this one, which leaves.", current)
+                server.stop.set()
+                return
 
     async def _keep_asking(self, server: Server) -> None:
         pause = _FIRST_PAUSE_SECONDS

@@ -212,7 +212,7 @@ async def sync_submitter(call: Call) -> SubmitterSyncResponse:
             or request.allocations
             or request.shapes
             or any(want.config_row not in request.shapes_asked for want in wanted)
-            or any(not launch.not_before_seconds for launch in launches)
+            or any(launch.withdraw or not launch.not_before_seconds for launch in launches)
             or any(
                 allocation.cancel or allocation.take_back or allocation.suspect for allocation in allocations
             )

@@ -203,8 +203,11 @@ def _count(allocations: Sequence[Any], now_ms: int, buffer: float, *, may_return
         and not row["cancel_requested"]
         and row["take_back_reason"] is None
     ]
+    # Of what was never submitted only that which waits for room, for all else is a matter of a moment.
     returnable = [
-        row for row in waiting if may_return and row["automatic"] and row["status"] == AllocationState.PENDING
+        row
+        for row in waiting
+        if may_return and row["automatic"] and (row["status"] == AllocationState.PENDING or row["error"])
     ]
     reasons = dict.fromkeys(text for row in waiting if (text := _why_waiting(row, now_ms)))
     return OpenCount(

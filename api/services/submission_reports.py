@@ -92,6 +92,8 @@ def report_launch(report: LaunchReport, now_ms: int) -> Work:
                 )
             case "submitted":
                 yield from _submitted(ledger, launch, report)
+            case "withdrawn":
+                yield from taking_back.withdrawn(launch["id"], now_ms)
             case "failed":
                 yield from _failed(ledger, launch, report)
         yield from ledger.flush()

@@ -195,20 +195,20 @@ def open_work(backends: Sequence[str], now_ms: int, *, site: str = "") -> Work:
         )
         rows = [row for row in rows if sites.site_of(row["body"]) == site]
         members = yield Statement(
-            "SELECT id, key, launch_id FROM scheduled_compute_node WHERE launch_id IN_LIST(:ids) "
+            "SELECT id, key, launch_id, cancel_requested, take_back_reason FROM scheduled_compute_node WHERE launch_id IN_LIST(:ids) "
             "ORDER BY launch_id, row_index",
             {"ids": [row["id"] for row in rows]},
         )
-        keys: dict[int, list[str]] = {}
+        of_launch: dict[int, list[Any]] = {}
         for member in members:
-            keys.setdefault(member["launch_id"], []).append(key_of(member))
-        launches = [_launch(row, keys.get(row["id"], []), now_ms) for row in rows]
+            of_launch.setdefault(member["launch_id"], []).append(member)
+        launches = [_launch(row, of_launch.get(row["id"], []), now_ms) for row in rows]
         return launches, (yield from _open_allocations(backends, site))
 
     return work
 
 
-def _launch(row: Any, allocations: list[str], now_ms: int) -> Launch:
+def _launch(row: Any, allocations: Sequence[Any], now_ms: int) -> Launch:
     config = orjson.loads(row["workflow_config"])
     return Launch(
         tag=row["tag"],
@@ -218,7 +218,11 @@ def _launch(row: Any, allocations: list[str], now_ms: int) -> Launch:
         config={"name": row["config_name"], **orjson.loads(row["body"] or "{}")},
         count=row["count"],
         state=row["state"],
-        allocations=allocations,
+        allocations=[key_of(allocation) for allocation in allocations],
+        withdraw=all(
+            allocation["cancel_requested"] or allocation["take_back_reason"] is not None
+            for allocation in allocations
+        ),
         parameters=orjson.loads(row["parameters"]),
         working_directory=config.get("working_directory"),
         output_directory=config.get("output_directory"),

@@ -34,8 +34,8 @@ def note_surplus(ledger: Ledger, config: Mapping[str, Any], surplus: int) -> Ste
     # The youngest: the others have waited longer, and batch systems count that.
     rows = yield Statement(
         "SELECT a.id FROM scheduled_compute_node a JOIN launch l ON l.id = a.launch_id "
-        "WHERE l.scheduler_id = :config AND l.automatic AND a.status = 'pending' "
-        "AND a.scheduler_id IS NOT NULL AND NOT a.cancel_requested AND a.take_back_reason IS NULL "
+        "WHERE l.scheduler_id = :config AND l.automatic AND (a.status = 'pending' OR (a.status = 'uninitialized' "
+        "AND l.error IS NOT NULL)) AND NOT a.cancel_requested AND NOT a.draining AND a.take_back_reason IS NULL "
         "ORDER BY a.id DESC LIMIT :number",
         {"config": config["id"], "number": lowest},
     )
@@ -89,6 +89,17 @@ def pause(ledger: Ledger, config_row: int, config_id: str, reason: str) -> Steps
             "scheduler_config_id": config_id,
             "message": f"{name or config_id} is paused: {reason}",
         }
+    )
+
+
+def withdrawn(launch_id: int, now_ms: int) -> Steps:
+    """Close a launch that waited for room and of which the backend has made nothing."""
+    parameters = {"id": launch_id, "reason": _NOT_NEEDED, "now": now_ms}
+    yield Statement("UPDATE launch SET state = 'failed', error = :reason WHERE id = :id", parameters)
+    yield Statement(
+        "UPDATE scheduled_compute_node SET status = 'complete', reason = :reason, ended_ms = :now, "
+        "rev = rev + 1 WHERE launch_id = :id AND status <> 'complete'",
+        parameters,
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
+import ssl
 from pathlib import Path
 
 import pytest
 
-from lading.api.in_slurm import chain_folder, check_no_other
+from lading.api.in_slurm import chain_folder, check_no_other, config_of, own_certificate
 from lading.api.server_process import ServerOptions
 from lading.toolkit.cli.server_chain import begin_chain, count_failure, forget_failures, stopped_because
-from lading.toolkit.errors import Conflict
+from lading.toolkit.errors import BadInput, Conflict
 from lading.toolkit.private_files import make_private_directory, write_private
 from lading.toolkit.wire.files import ServerChain
 from tests.lib.service import running_service
@@ -66,3 +68,33 @@ def test_failures_are_counted_in_a_row(tmp_path: Path) -> None:
     assert [count_failure(chain_file), count_failure(chain_file)] == [1, 2]
     forget_failures(chain_file)
     assert count_failure(chain_file) == 1
+
+
+def test_a_file_may_hold_nothing_but_the_config_of_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text("schedulers:\n  slurm_schedulers:\n    - {name: small, account: science, nodes: 1}\n")
+    assert config_of(str(path)) == config_of(f"{path}:small")
+    assert config_of(str(path))["account"] == "science"
+    named = tmp_path / "a:b.yaml"
+    named.write_text(path.read_text())
+    assert config_of(str(named))["name"] == config_of(f"{named}:small")["name"] == "small"
+    path.write_text("schedulers: {slurm_schedulers: [{name: small, account: science, nodes: 0}]}")
+    with pytest.raises(BadInput, match="nodes"):
+        config_of(str(path))
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl: it makes the certificate")
+def test_the_certificate_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    make_private_directory(tmp_path / "project.db.slurm")
+    certificate, key = own_certificate(tmp_path / "project.db.slurm")
+    text = certificate.read_text()
+    assert [path.stat().st_mode & 0o777 for path in (certificate, key)] == [0o600, 0o600]
+    assert own_certificate(tmp_path / "project.db.slurm") == (certificate, key)
+    assert certificate.read_text() == text
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+
+
+def test_without_openssl_a_person_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BadInput, match="--plain-http"):
+        own_certificate(tmp_path)

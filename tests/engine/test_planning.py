@@ -13,6 +13,7 @@ from lading.toolkit.wire.submissions import (
     AllocationReport,
     AllocationRequest,
     ConfigPlanning,
+    Launch,
     LaunchReport,
 )
 from tests.engine.driver import Engine
@@ -31,6 +32,11 @@ def look(engine: Engine, seconds: float = 0.0, *, backends: tuple[str, ...] = ("
     engine.write(
         planning.plan_launches(int(engine.workflow), ["local"], engine.now, take_back_backends=backends)
     )
+
+
+def opened(engine: Engine) -> list[Launch]:
+    launches, _ = engine.write(submissions.open_work(["local"], engine.now))
+    return list(launches)
 
 
 def taken_back(engine: Engine) -> list[bool]:
@@ -221,6 +227,23 @@ def test_a_backend_that_cannot_tell_waiting_from_running_takes_nothing_back(engi
     look(engine, 1, backends=())
     look(engine, 61, backends=())
     assert taken_back(engine) == [False] * 4
+
+
+def test_a_launch_that_waits_for_room_in_vain_is_withdrawn(engine: Engine) -> None:
+    ready(engine, *MANY)
+    look(engine)
+    [planned] = [one for one in opened(engine) if one.workflow == engine.workflow]
+    tell(engine, LaunchReport(tag=planned.tag, kind="begun"))
+    tell(engine, LaunchReport(tag=planned.tag, kind="retry", error="no room", retry_seconds=900))
+    Worker(engine, "by hand").claim()
+    look(engine, 1)
+    look(engine, 61)
+    [unwanted] = [one for one in opened(engine) if one.workflow == engine.workflow]
+    assert (planned.withdraw, unwanted.withdraw) == (False, True)
+    tell(engine, LaunchReport(tag=planned.tag, kind="withdrawn"))
+    assert allocations(engine) == ["complete"] * 4
+    assert not [one for one in opened(engine) if one.workflow == engine.workflow]
+    assert told(engine).retry_at is None
 
 
 @pytest.mark.parametrize("heard", ["from the batch system", "from its node"])

@@ -120,6 +120,21 @@ def test_hostile_names_are_only_names(host, tmp_path):
     )  # fmt: skip
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert (folder / "here").read_text() == f"{folder}\n"
+    # What no line can hold is refused with the field, before anything is stored.
+    broken = tmp_path / "two\ntouch pwned"
+    broken.mkdir()
+    for where, name, field in (
+        (broken, "one", "working_directory"),
+        (folder, "a\ntouch pwned", "jobs[0].name"),
+    ):
+        (where / "workflow.json").write_text(json.dumps(document([{"name": name, "command": "true"}])))
+        outcome = subprocess.run(
+            [COMMAND, "submit-workflow", "workflow.json"],
+            cwd=where, env=host.environment, capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        assert outcome.returncode == 2
+        assert field in outcome.stderr
+        assert "line break" in outcome.stderr
     # What only Slurm can refuse reaches it as a value, too.
     refused = document(
         [{"name": "one", "command": "true"}], account="$(touch pwned)", partition="`touch pwned`"

@@ -97,6 +97,34 @@ def test_the_server_moves_from_job_to_job_and_no_attempt_is_lost(on_a: Cluster, 
     assert person.command("db", "verify", "--database", begun["database"]).strip() == "OK"
 
 
+def test_a_node_that_fails_costs_a_moment(on_a: Cluster, person: User) -> None:
+    write_workflow(person)
+    begun = serve(person)
+    first = begun["slurm_job"]
+    node = on_a.run("squeue", "-h", "-j", first, "-o", "%N").strip()
+    on_a.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    try:
+        until_it_moved(on_a, begun, first)
+        assert person.lading("workflows", "list")["workflows"] == []
+        person.command("stop")
+        assert jobs_of(on_a, begun) == []
+    finally:
+        # It may have come back by itself.
+        on_a.run("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        until(lambda: "down" not in on_a.run("sinfo", "-hN", "-o", "%T"), 60.0, "the node is back", pause=0.5)
+
+
+def test_a_server_whose_job_slurm_took_for_dead_leaves(on_a: Cluster, person: User) -> None:
+    """As its processes were seen to live on: the next job says that it is its turn."""
+    write_workflow(person)
+    begun = serve(person)
+    current = person.home / "project" / "lading.db.slurm" / "current"
+    assert current.read_text().strip() == begun["slurm_job"]
+    current.write_text("999999")
+    until_it_moved(on_a, begun, begun["slurm_job"])
+    person.command("stop")
+
+
 def test_one_that_still_waits_is_found_and_taken_back(on_a: Cluster, person: User) -> None:
     write_workflow(person, extra="--begin=now+1hour")
     begun = serve(person)

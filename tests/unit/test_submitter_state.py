@@ -292,28 +292,6 @@ def test_cancel_is_repeated_but_not_in_a_hurry() -> None:
     assert Cancel("local", ("x",)) in state.handle(Ticked(5.0))
 
 
-def test_what_only_waits_is_taken_out_of_the_queue_after_what_is_to_end() -> None:
-    state = new_state()
-    waiting = row_of("w", external_id="w", take_back=True)
-    doomed = row_of("d", state="active", external_id="d", cancel=True, take_back=True)
-    first = answer(state, 0, (), (waiting, doomed))
-    assert [one for one in first if isinstance(one, Cancel)] == [Cancel("local", ("d",))]
-    assert state.handle(Canceled(0, "local")) == [Cancel("local", ("w",), only_waiting=True)]
-    state.handle(Canceled(0, "local"))
-    # Started meanwhile, and the server knows: it is left alone.
-    rows = (row_of("w", state="active", external_id="w"),)
-    assert not [one for one in answer(state, 60, (), rows) if isinstance(one, Cancel)]
-
-
-def test_that_an_allocation_cannot_start_is_reported() -> None:
-    state = new_state()
-    answer(state, 0, (), (row_of("r", external_id="x"),))
-    seen = Observation("x", ObservedState.PENDING, "PartitionTimeLimit", cannot_start=True)
-    state.handle(Observed(0, "local", (seen,)))
-    [report] = state.request().allocations
-    assert (report.state, report.reason, report.cannot_start) == ("pending", "PartitionTimeLimit", True)
-
-
 # ---- limits ----
 
 

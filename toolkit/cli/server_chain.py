@@ -15,6 +15,7 @@ from lading.toolkit.wire.files import ServerChain
 CHAIN_FILE: Final = "chain.json"
 _STOPPED_FILE: Final = "stopped"
 _FAILURES_FILE: Final = "failures"
+_CURRENT_FILE: Final = "current"
 
 
 def read_chain(path: Path) -> ServerChain:
@@ -28,7 +29,7 @@ def read_chain(path: Path) -> ServerChain:
 def begin_chain(path: Path, chain: ServerChain) -> None:
     """Write the file of a new chain, over that of one that has ended."""
     write_private(path, msgspec.json.encode(chain))
-    for name in (_FAILURES_FILE, _STOPPED_FILE):
+    for name in (_FAILURES_FILE, _STOPPED_FILE, _CURRENT_FILE):
         path.with_name(name).unlink(missing_ok=True)
 
 
@@ -64,6 +65,19 @@ def count_failure(path: Path) -> int:
 def forget_failures(path: Path) -> None:
     """Note that a job of the chain serves."""
     path.with_name(_FAILURES_FILE).unlink(missing_ok=True)
+
+
+def take_over(path: Path, job: str) -> None:
+    """Say that this job serves from now on; one before it that still lives hears of it and leaves."""
+    write_private(path.with_name(_CURRENT_FILE), f"{job}\n".encode())
+
+
+def current_job(path: Path) -> str:
+    """Return the number of the job whose turn it is; empty before the first."""
+    try:
+        return read_private(path.with_name(_CURRENT_FILE)).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return ""
 
 
 def slurm_services() -> KeepsServices:

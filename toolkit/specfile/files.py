@@ -75,16 +75,20 @@ def load_file(path: Path) -> Node:
     return load(text, format_, str(path))
 
 
-def read_file(path: Path, *, directory: Path) -> Specification:
+def read_file(path: Path, *, directory: Path | None, may_have_no_jobs: bool = False) -> Specification:
     """Read and check a whole specification; relative paths in it start at `directory`.
 
+    Without a directory its input files are not looked for.
     The text of the error has one line `FILE:LINE:COLUMN: FIELD: REASON` for each violation.
     """
     root = load_file(path)
     try:
         with _collection_paused():
             return read_specification(
-                root, exists=lambda name: _exists(directory / name), null_is_absent=True
+                root,
+                exists=None if directory is None else lambda name: _exists(directory / name),
+                null_is_absent=True,
+                may_have_no_jobs=may_have_no_jobs,
             )
     except BadInput as error:
         raise located(error.violations, str(path)) from None

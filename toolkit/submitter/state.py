@@ -202,6 +202,9 @@ class SubmitterState:
             progress.not_before = now + launch.not_before_seconds
             return []
         progress.launch = launch
+        if launch.withdraw and progress.phase is Phase.READY:
+            # It may wait for room for hours; to give it up needs none.
+            progress.not_before = min(progress.not_before, now)
         if progress.phase is Phase.BEGINNING and was_begun:
             if launch.state == "submitting":
                 progress.phase = Phase.READY
@@ -259,6 +262,9 @@ class SubmitterState:
             facts = {"tag": event.tag, "backend": progress.launch.backend, "ids": " ".join(external_ids)}
             text = "launched" if isinstance(event, Submitted) else "found what an earlier call launched"
             return [*notes, Note(text, facts, is_warning=False)]
+        if isinstance(event, Found) and progress.launch.withdraw and not event.allocations:
+            self._settle(progress, LaunchReport(tag=event.tag, kind="withdrawn"))
+            return [*notes, Note("withdrawn: no job needs it any more", {"tag": event.tag}, is_warning=False)]
         if isinstance(event, Found):
             # Nothing, or a part: the same call with the same tag brings about the rest and no more.
             progress.phase, progress.maybe_called = Phase.READY, False
@@ -378,6 +384,9 @@ class SubmitterState:
         launch = progress.launch
         ready = self._breakers[launch.backend].ready_at()
         if launch.backend in self._calling or ready is None or now < ready:
+            return []
+        if launch.withdraw and not progress.maybe_called:
+            self._settle(progress, LaunchReport(tag=launch.tag, kind="withdrawn"))
             return []
         if self._bucket.ready_at(now) > now:
             return []

@@ -33,9 +33,10 @@ class AllocationReport(Message):
 
 class LaunchReport(Message):
     tag: str
-    kind: Literal["begun", "submitted", "failed", "retry"]
+    kind: Literal["begun", "submitted", "failed", "retry", "withdrawn"]
     """begun: the call is about to be made; submitted: external ids follow; failed: permanently
-    refused, the config is paused; retry: transient or no capacity, tried again after a backoff."""
+    refused, the config is paused; retry: transient or no capacity, tried again after a backoff;
+    withdrawn: nobody needs it any more, and the backend has made nothing of it."""
     external_ids: list[str] = []
     """One per row, in the order of the launch's `allocations`."""
     error: str = ""
@@ -115,6 +116,8 @@ class Launch(Message):
     working_directory: str | None = None
     output_directory: str | None = None
     not_before_seconds: float = 0.0
+    withdraw: bool = False
+    """Nobody needs it any more: the backend is not to be called for it, only asked whether it was."""
 
 
 class OpenAllocation(Message):
