@@ -33,7 +33,7 @@ from lading.toolkit.private_files import make_private_directory
 ENVIRONMENT_PREFIX = "LADING_"
 PROJECT_FILE = ".lading.toml"
 USER_FILE = "config.toml"
-_PATH_FIELDS = frozenset({"token_file", "output", "sbatch_templates"})
+_PATH_FIELDS = frozenset({"token_file", "output", "sbatch_templates", "pyslurm_python"})
 _SECRET_FIELDS = frozenset({"token", "password", "secret"})
 
 
@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "warning"
     database: str | None = None
     """Path of a SQLite file, or postgres://HOST/NAME; never with a password in it."""
+    slurm_transport: Literal["commands", "pyslurm", "auto"] = "commands"
+    """How Slurm is asked: by its own programs, by pyslurm, or by pyslurm where that works."""
+    pyslurm_python: Path | None = None
+    """The Python that has pyslurm; by default the one that Lading runs under."""
     sbatch_templates: Path | None = None
     """Folder of a site's own templates for Slurm; each one found there replaces ours of that name."""
     user: str | None = None

@@ -16,7 +16,7 @@ def admit(transport: Transport, config: Mapping[str, Any], scripts: Sequence[Scr
     """Raise PermanentError for what can never run, CapacityError for what cannot now."""
     check_partitions(config, transport.partitions())
     # Each script of a launch asks for the same.
-    transport.test(scripts[0].text, config)
+    transport.test(scripts[0], config)
 
 
 def check_partitions(config: Mapping[str, Any], partitions: Sequence[Partition]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from lading.schedulers.slurm.admission import admit
+from lading.schedulers.slurm.choice import chosen_transport
 from lading.schedulers.slurm.listing import Job, task_in
 from lading.schedulers.slurm.node_shapes import shape_of_config
 from lading.schedulers.slurm.queue import PACE_SECONDS, Queue
@@ -70,7 +71,7 @@ class SlurmBackend(ServiceJobs):
         monotonic: Callable[[], float] = time.monotonic,
         settle_seconds: float = _SETTLE_SECONDS,
     ) -> None:
-        self._queue = queue or Queue(monotonic=monotonic)
+        self._queue = queue or Queue(chosen_transport(load_settings().values), monotonic=monotonic)
         self._transport = self._queue.transport
         self._monotonic = monotonic
         self._settle_seconds = settle_seconds
@@ -89,11 +90,12 @@ class SlurmBackend(ServiceJobs):
             return Availability(available=False, reason="Jinja2 is missing: pip install 'lading[slurm]'")
         try:
             site = self._queue.site()
+            how = self._transport.description()
         except BackendError as error:
             return Availability(available=False, reason=str(error))
         accounting = "with accounting" if site.has_accounting else "without accounting"
         return Availability(
-            available=True, reason=f"Slurm {site.version}, cluster {site.cluster}, {accounting}"
+            available=True, reason=f"Slurm {site.version}, cluster {site.cluster}, {accounting}, {how}"
         )
 
     def shape(self, config: Mapping[str, Any]) -> Shape | None:
@@ -163,7 +165,7 @@ class SlurmBackend(ServiceJobs):
             file.begin()
             self._forget_looks(script.name)
             try:
-                job = self._transport.submit(script.name, script.text, request.config, held=[lock])
+                job = self._transport.submit(script, request.config, held=[lock])
             except BackendError as error:
                 if not is_ambiguous(error):
                     # Slurm said that there is no such job.

@@ -26,7 +26,7 @@ from lading.toolkit.cli.output import Column, examples, note
 from lading.toolkit.domain.buffers import buffer_seconds
 from lading.toolkit.domain.values import parse_duration
 from lading.toolkit.errors import BadInput, NotFound
-from lading.toolkit.settings import state_directory
+from lading.toolkit.settings import load_settings, state_directory
 from lading.toolkit.wire.submissions import AllocationRequest
 
 if TYPE_CHECKING:
@@ -279,8 +279,8 @@ def recommend_nodes(
     quiet: bool,
 ) -> None:
     """Say how many nodes do the ready jobs within one wall time, and why."""
+    from lading.schedulers.slurm.choice import chosen_transport
     from lading.schedulers.slurm.node_shapes import shape_of_config
-    from lading.schedulers.slurm.programs import Programs
     from lading.schedulers.slurm.script import walltime_seconds
     from lading.schedulers.slurm.sizing import Work, counted, recommend
 
@@ -308,7 +308,8 @@ def recommend_nodes(
         whole_nodes=asked.get("num_whole_nodes", 0),
     )
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
-    shape = shape_of_config(Programs(), stored, cpus=cpus, memory_bytes=memory_bytes)
+    transport = chosen_transport(load_settings().values)
+    shape = shape_of_config(transport, stored, cpus=cpus, memory_bytes=memory_bytes)
     per_allocation = int(stored.get("nodes") or 1)
     answer = recommend(
         work, shape, walltime, per_allocation, reserve_seconds=buffer_seconds(buffer, walltime)

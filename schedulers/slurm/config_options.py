@@ -71,6 +71,9 @@ def config_options(*, is_new: bool) -> Callable[[F], F]:
                 help="What becomes of an allocation that Slurm will never start as it stands.",
             ),
             click.option(
+                "--submit", type=click.Choice(["sbatch", "pyslurm"]), help="By what it is submitted. [sbatch]"
+            ),
+            click.option(
                 "--set-up", multiple=True, metavar="LINE", help="Shell before the runner; repeatable."
             ),
         ]

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from lading.schedulers.slurm.pyslurm_child import spread
+
 SQUEUE_FORMAT: Final = "%i|%F|%K|%T|%r|%L|%S|%N|%j"
 """A job's name may hold the separator, so it comes last."""
 SACCT_FORMAT: Final = "JobID,State,ExitCode,End,NodeList"
 
 _CLOCK: Final = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
-_SHARED: Final = re.compile(r"(\d+)_\[(\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)(?:%\d+)?\]")
+_SHARED: Final = re.compile(r"(\d+)_\[([\d,:-]+)(?:%\d+)?\]")
 _PAIR: Final = re.compile(r"(\w+)=(\S*)")
 
 
@@ -94,11 +96,7 @@ def _tasks_of(identity: str) -> list[str]:
     match = _SHARED.fullmatch(identity)
     if match is None:
         return []
-    tasks = []
-    for part in match.group(2).split(","):
-        first, _, last = part.partition("-")
-        tasks += [f"{match.group(1)}_{task}" for task in range(int(first), int(last or first) + 1)]
-    return tasks
+    return [f"{match.group(1)}_{task}" for task in spread(match.group(2))]
 
 
 def task_in(jobs: Mapping[str, Job], identity: str) -> Job | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -22,8 +23,11 @@ from lading.schedulers.slurm.listing import (
     read_squeue,
 )
 from lading.schedulers.slurm.refusals import error_of
+from lading.schedulers.slurm.script import Script
 from lading.schedulers.slurm.transport import NodeSize, Site
 from lading.toolkit.errors import PermanentError, TransientError
+
+logger = logging.getLogger("lading.slurm")
 
 _KEPT: Final = frozenset({"SLURM_CONF", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT"})
 _SECRETS: Final = frozenset({"PGPASSWORD", "PGPASSFILE"})
@@ -41,6 +45,10 @@ _ANSWER: Final = re.compile(r"(\d+)(?:;\S+)?")
 
 class Programs:
     """The transport of every site and version: sbatch, squeue, sacct, scancel, scontrol, sinfo."""
+
+    def description(self) -> str:
+        """Say what it is."""
+        return "asked by its commands"
 
     def site(self) -> Site:
         """Ask scontrol."""
@@ -80,19 +88,23 @@ class Programs:
         """Ask sacct."""
         return _recorded("--name", name, "-u", str(os.getuid()))
 
-    def test(self, text: str, config: Mapping[str, Any]) -> None:
+    def test(self, script: Script, config: Mapping[str, Any]) -> None:
         """Ask sbatch what it would do."""
-        del config
-        outcome = call(["sbatch", "--test-only"], text=text)
+        if config.get("submit") == "pyslurm":
+            raise PermanentError(
+                "submit: 'pyslurm' is only possible with the setting slurm_transport = \"pyslurm\" where "
+                "this config's submitter runs; accepted here: 'sbatch'."
+            )
+        outcome = call(["sbatch", "--test-only"], text=script.text)
         if outcome.returncode != 0:
             raise error_of("sbatch", outcome.stderr or outcome.stdout)
 
-    def submit(self, name: str, text: str, config: Mapping[str, Any], *, held: Sequence[int] = ()) -> str:
+    def submit(self, script: Script, config: Mapping[str, Any], *, held: Sequence[int] = ()) -> str:
         """Call sbatch, which holds the descriptors as long as it lives."""
         del config
         # A script's own line would be outranked by these words: the name is what it is found by.
-        command = ["sbatch", "--parsable", f"--job-name={name}"]
-        outcome = call(command, text=text, seconds=_SUBMIT_SECONDS, held=held)
+        command = ["sbatch", "--parsable", f"--job-name={script.name}"]
+        outcome = call(command, text=script.text, seconds=_SUBMIT_SECONDS, held=held)
         printed = outcome.stdout.strip()
         answer = _ANSWER.fullmatch(printed.splitlines()[-1]) if printed else None
         if answer is not None:
@@ -103,15 +115,16 @@ class Programs:
 
     def cancel(self, jobs: Sequence[str]) -> None:
         """End them in one call of scancel, which says nothing of those that have ended."""
+        try:
+            _part(jobs, "canceled")
+        except PermanentError as error:
+            # A site's plugin may refuse all changes; better gone without a trace than not canceled.
+            logger.warning("Tasks that wait are canceled as they are: %s", error)
         ask(["scancel", "--quiet", *jobs])
 
     def take_back(self, jobs: Sequence[str]) -> None:
         """Let the controller choose: between a look at the queue and a plain scancel one could start."""
-        tasks = [job for job in jobs if "_" in job]
-        if tasks:
-            # Tasks that wait share one record, and scancel by state ends all of a record (seen in 22.05).
-            # A change of a task gives it a record of its own; this one harms none that has started.
-            _tell_each(["scontrol", "update", f"jobid={','.join(tasks)}", "comment=taken_back"])
+        _part(jobs, "taken_back")
         _tell_each(["scancel", "--state=PENDING", *jobs])
 
 
@@ -175,6 +188,17 @@ def _recorded(*selection: str) -> list[Job]:
     start = time.strftime("%Y-%m-%d", time.localtime(time.time() - _HISTORY_SECONDS))
     command = ["sacct", "-D", "-X", "-n", "-P", "-S", start, f"--format={SACCT_FORMAT}", *selection]
     return read_sacct(ask(command))
+
+
+def _part(jobs: Sequence[str], comment: str) -> None:
+    """Give each of these tasks a record of its own, which any change does; this one harms none that runs.
+
+    Tasks that wait share one. Of it scancel by state would end all (seen in 22.05), and one that is canceled
+    out of it is gone without a trace, in queue and accounting.
+    """
+    tasks = [job for job in jobs if "_" in job]
+    if tasks:
+        _tell_each(["scontrol", "update", f"jobid={','.join(tasks)}", f"comment={comment}"])
 
 
 def _tell_each(command: Sequence[str]) -> None:

@@ -15,6 +15,9 @@ _WEATHER: Final = (
     "error writing script", "slurm_persist_conn", "database connection", "unable to connect to database",
     "getting response from slurmdbd", "too many rpcs", "rate limit",
 )  # fmt: skip
+_WEATHER_NUMBERS: Final = (range(1000, 2000), range(5000, 5100), range(7000, 7010))
+"""No talk with the controller, its protocol, the accounting's connection. Which of them came after the
+request had arrived, nobody knows."""
 _NO_CLUSTER: Final = (
     "could not establish a configuration source", "unable to process configuration", "fetch_config: dns srv",
     "unable to process slurm.conf", "slurm.conf file does not exist", "no such file or directory, exiting",
@@ -66,6 +69,13 @@ def error_of(program: str, output: str) -> BackendError:
     if field is None:
         return PermanentError(f"Slurm refuses the request: {quoted!r}.")
     return PermanentError(f"{field}: Slurm refuses the request: {quoted!r}.")
+
+
+def error_of_number(number: int | None, text: str) -> BackendError:
+    """Return the error that a number of Slurm's own, from its library, and its text stand for."""
+    if number is not None and any(number in numbers for numbers in _WEATHER_NUMBERS):
+        return TransientError(f"pyslurm: {text!r} ({number}).")
+    return error_of("pyslurm", text)
 
 
 def _full(quoted: str) -> str:

@@ -64,6 +64,8 @@ class Script:
     text: str
     rows: tuple[int, ...]
     """The rows of the launch that it brings about; several are the tasks of an array, from 1."""
+    options: tuple[str, ...] = ()
+    """Of sbatch, one word each, as the text's #SBATCH lines have them."""
 
 
 class _Verbatim(str):
@@ -76,12 +78,8 @@ def scripts_of(request: LaunchRequest, templates: Path | None = None) -> list[Sc
     """Return the scripts of a launch: one array, or one job for each row. Raises PermanentError."""
     count = len(request.node_files)
     if count > 1 and request.config.get("array") is False:
-        return [
-            Script(f"{request.tag}-{row}", _render(request, [row], f"{request.tag}-{row}", templates), (row,))
-            for row in range(count)
-        ]
-    rows = range(count)
-    return [Script(request.tag, _render(request, rows, request.tag, templates), tuple(rows))]
+        return [_script(request, [row], f"{request.tag}-{row}", templates) for row in range(count)]
+    return [_script(request, range(count), request.tag, templates)]
 
 
 def options_of(request: LaunchRequest, rows: Sequence[int], name: str) -> list[str]:
@@ -179,7 +177,14 @@ def _wholeness(config: Mapping[str, Any]) -> list[str]:
     return ["--exclusive"] if config.get("mem") else ["--exclusive", "--mem=0"]
 
 
-def _render(request: LaunchRequest, rows: Sequence[int], name: str, templates: Path | None) -> str:
+def _script(request: LaunchRequest, rows: Sequence[int], name: str, templates: Path | None) -> Script:
+    options = tuple(options_of(request, rows, name))
+    return Script(name, _render(request, rows, options, templates), tuple(rows), options)
+
+
+def _render(
+    request: LaunchRequest, rows: Sequence[int], options: Sequence[str], templates: Path | None
+) -> str:
     try:
         from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined, TemplateError
     except ImportError as error:
@@ -206,7 +211,7 @@ def _render(request: LaunchRequest, rows: Sequence[int], name: str, templates: P
         template = "array.sh.j2" if len(rows) > 1 else "single.sh.j2"
     values = {
         "tag": request.tag,
-        "options": options_of(request, rows, name),
+        "options": list(options),
         "set_up": list(request.config.get("set_up") or ()),
         "node_files": [str(request.node_files[row]) for row in rows],
         "first_row": rows[0],

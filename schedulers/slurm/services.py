@@ -30,12 +30,13 @@ class ServiceJobs:
 
     def check_service(self, service: Service) -> None:
         """Compare with the partition's limits and let sbatch test it, without submitting anything."""
-        script = Script(service.name, service_script(service), (0,))
-        admit(_PROGRAMS, service.config, [script])
+        # By sbatch, whatever the config's jobs of workflows are submitted by.
+        config = {name: value for name, value in service.config.items() if name != "submit"}
+        admit(_PROGRAMS, config, [_script_of(service)])
 
     def submit_service(self, service: Service) -> str:
         """Call sbatch. One whose answer was lost may leave a second job: it waits its turn and does no harm."""
-        return _PROGRAMS.submit(service.name, service_script(service), service.config)
+        return _PROGRAMS.submit(_script_of(service), service.config)
 
     def service_jobs(self, name: str) -> Sequence[ServiceJob]:
         """Ask squeue."""
@@ -70,6 +71,10 @@ class ServiceJobs:
                 f"--host: the network of slurmctld ({controller or 'unknown'}) cannot be told from here "
                 f"({error.strerror or error}); name the address or 0.0.0.0."
             ) from error
+
+
+def _script_of(service: Service) -> Script:
+    return Script(service.name, service_script(service), (0,))
 
 
 def service_script(service: Service) -> str:

@@ -1,4 +1,4 @@
-"""How Slurm is asked: the one interface through which the backend does it, so that there can be several ways."""
+"""How Slurm is asked: the one interface through which the backend does it, for there are several ways."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lading.schedulers.slurm.listing import Job, Partition
+from lading.schedulers.slurm.script import Script
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,10 @@ class Transport(Protocol):
     BackendError for a refusal.
     """
 
+    def description(self) -> str:
+        """Say what it is, for people."""
+        ...
+
     def site(self) -> Site:
         """Return what the cluster is like."""
         ...
@@ -60,12 +65,12 @@ class Transport(Protocol):
         """Return what the accounting knows of this user's jobs of that name."""
         ...
 
-    def test(self, text: str, config: Mapping[str, Any]) -> None:
+    def test(self, script: Script, config: Mapping[str, Any]) -> None:
         """Raise what Slurm would say of this script, submitting nothing."""
         ...
 
-    def submit(self, name: str, text: str, config: Mapping[str, Any], *, held: Sequence[int] = ()) -> str:
-        """Submit a script as the job of that name; return its number.
+    def submit(self, script: Script, config: Mapping[str, Any], *, held: Sequence[int] = ()) -> str:
+        """Submit a script; return the job's number.
 
         The descriptors `held` stay open as long as anything could still submit it. A TransientError may
         have submitted it all the same; any other error has not.

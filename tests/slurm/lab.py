@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lading.schedulers.slurm import SlurmBackend
+from lading.schedulers.slurm.programs import Programs
+from lading.schedulers.slurm.pyslurm_transport import Pyslurm
 from lading.schedulers.slurm.queue import Queue
+from lading.schedulers.slurm.transport import Transport
 from lading.toolkit.backends import LaunchRequest, Observation, ObservedState
 from tests.lib.waiting import until
 
+TRANSPORT = os.environ.get("SLURM_LAB_TRANSPORT", "commands")
+"""`commands`; `pyslurm`, or `submits`: that pyslurm submits, too. Set inside of pyslurm_root.sh."""
+PYSLURM_PYTHON = Path("/opt/pyslurm/bin/python")
 CONFIG = {
     "name": "small",
     "account": "science",
@@ -18,6 +25,7 @@ CONFIG = {
     "cpus": 1,
     "walltime": "00:05:00",
     "qos": "normal",
+    **({"submit": "pyslurm"} if TRANSPORT == "submits" else {}),
 }
 _WAITS = """{% extends "base.sh.j2" %}
 {% block row %}
@@ -30,9 +38,15 @@ exec sleep 300
 """
 
 
-def make_backend(**given: Any) -> SlurmBackend:
+def make_transport(name: str = TRANSPORT) -> Transport:
+    """Return a way to ask Slurm."""
+    return Programs() if name == "commands" else Pyslurm(PYSLURM_PYTHON)
+
+
+def make_backend(transport: str = TRANSPORT, **given: Any) -> SlurmBackend:
     """Return a backend that may ask as often as a test likes."""
-    return SlurmBackend(queue=Queue(pace_seconds=0.0), settle_seconds=0.0, **given)
+    queue = Queue(make_transport(transport), pace_seconds=0.0)
+    return SlurmBackend(queue=queue, settle_seconds=0.0, **given)
 
 
 def waiting_templates(folder: Path) -> Path:

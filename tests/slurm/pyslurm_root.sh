@@ -2,11 +2,11 @@
 # A root directory with a real pyslurm in it: PyPI's, unmodified, and the Slurm of Debian sid that it is built against.
 #
 #   pyslurm_root.sh path               prints where the root is, or would be
-#   pyslurm_root.sh build              makes it, in about 8 minutes; at once when it is there
+#   pyslurm_root.sh build              makes it, in 4 to 8 minutes; at once when it is there
 #   pyslurm_root.sh enter COMMAND...   runs a command in it, in the folder of this checkout
 #
-# Needs root and Debian. Packages come from where this machine's apt and pip take theirs. The root is kept in
-# ~/.cache/lading under the name of its recipe; two builds at once are one, and one that was killed leaves
+# Needs root and Debian, and .venv. Packages come from where this machine's apt and pip take theirs. The root is kept
+# in ~/.cache/lading under the name of its recipe; two builds at once are one, and one that was killed leaves
 # no root. `enter` has its own mounts, processes and network, on a layer in memory: whatever the command does
 # to the root, and whatever it leaves running, is gone when it ends. The checkout and its Python are there under the
 # same names as outside; pyslurm has a Python of its own, /opt/pyslurm/bin/python.
@@ -31,7 +31,10 @@ mirror() { # from which this machine takes its Debian
 }
 
 make_base() { # ROOT: a minimal sid
-    command -v debootstrap >/dev/null || apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends debootstrap
+    if ! command -v debootstrap >/dev/null; then
+        apt-get -qq -o DPkg::Lock::Timeout=300 update
+        apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends debootstrap
+    fi
     debootstrap --variant=minbase --include=ca-certificates sid "$1" "$(mirror)"
     cp /etc/apt/apt.conf.d/* "$1/etc/apt/apt.conf.d/"
     cp /etc/resolv.conf "$1/etc/resolv.conf"
@@ -54,20 +57,20 @@ fetch_pyslurm() { # FOLDER: the source as PyPI has it
 build_pyslurm() { # inside: against the root's own, later Slurm
     local library
     library=$(find /usr/lib -name libslurmfull.so | head -1)
-    mkdir /root/include
-    cp -r /usr/include/slurm /root/include/slurm
+    mkdir /build/include
+    cp -r /usr/include/slurm /build/include/slurm
     # The build refuses any version but its own, by this one line.
-    sed -i 's/^#define SLURM_VERSION_NUMBER .*/#define SLURM_VERSION_NUMBER 0x190b02/' /root/include/slurm/slurm_version.h
+    sed -i 's/^#define SLURM_VERSION_NUMBER .*/#define SLURM_VERSION_NUMBER 0x190b02/' /build/include/slurm/slurm_version.h
     # Slurm 26.05 keeps the older arguments of its functions behind a macro; two other names are gone.
     export CFLAGS="-O1 -DSLURM_BACKWARD_COMPAT -Dslurm_free_ctl_conf=slurm_free_conf -DESLURM_ERROR_ON_DESC_TO_RECORD_COPY=SLURM_ERROR"
-    export SLURM_INCLUDE_DIR=/root/include PYSLURM_BUILD_JOBS=2
+    export SLURM_INCLUDE_DIR=/build/include PYSLURM_BUILD_JOBS=2
     SLURM_LIB_DIR=$(dirname "$(dirname "$library")")
     export SLURM_LIB_DIR
     "$(readlink -f /usr/bin/python3)" -m venv --system-site-packages --without-pip /opt/pyslurm
-    cd /root/source/pyslurm-*/
+    cd /build/source/pyslurm-*/
     python3 setup.py build -j2
     cp -r build/lib.*/pyslurm /opt/pyslurm/lib/python3.*/site-packages/
-    rm -rf /root/source /root/include
+    cd / && rm -rf /build
     # Without the automatic start it loads where there is no slurm.conf.
     PYSLURM_DISABLE_AUTO_INIT=1 /opt/pyslurm/bin/python -c 'import pyslurm; print(pyslurm.__version__)'
 }
@@ -102,8 +105,8 @@ make() { # FOLDER
     umask 022
     mount -t proc proc /proc
     make_base "$1"
-    mkdir "$1/root/source"
-    fetch_pyslurm "$1/root/source"
+    mkdir -p "$1/build/source"
+    fetch_pyslurm "$1/build/source"
     LC_ALL=C chroot "$1" bash -c "set -euo pipefail; $(declare -f build_pyslurm); build_pyslurm"
 }
 
@@ -141,7 +144,7 @@ inside() {
     esac
     share "$root" "$CHECKOUT"
     export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8
-    unset SLURM_CONF
+    unset SLURM_CONF TMPDIR
     # A shell stays in front: it is the first process here and reaps what daemons leave.
     chroot "$root" bash -c 'ip link set lo up; cd "$0" && "$@"; exit $?' "$CHECKOUT" "$@"
 }
@@ -151,10 +154,14 @@ share() { # ROOT PATH
     mount --rbind "$2" "$1$2"
 }
 
-VERB=${1:-}
-shift || true
-case $VERB in
-path) echo "$ROOT" ;;
-build | make | enter | inside) "$VERB" "$@" ;;
-*) die 'usage: pyslurm_root.sh path | build | enter COMMAND...' ;;
-esac
+# Read as a whole before anything of it runs: the file may be changed meanwhile.
+{
+    VERB=${1:-}
+    shift || true
+    case $VERB in
+    path) echo "$ROOT" ;;
+    build | make | enter | inside) "$VERB" "$@" ;;
+    *) die 'usage: pyslurm_root.sh path | build | enter COMMAND...' ;;
+    esac
+    exit
+}

@@ -1,4 +1,4 @@
-"""The backend by commands against a real Slurm, with and without accounting."""
+"""The backend against a real Slurm, with and without accounting."""
 
 from __future__ import annotations
 
@@ -149,6 +149,7 @@ def test_a_suspended_job_is_suspended(on_a, tmp_path):
     until_state(backend, allocation.external_id, ObservedState.ACTIVE)
 
 
+@pytest.mark.sbatch
 def test_a_failed_node_proves_nothing(on_a, tmp_path):
     backend = make_backend()
     [allocation] = backend.submit(
@@ -209,7 +210,7 @@ def test_the_loopback_of_the_host_is_not_that_of_a_node(on_a):
 
 def test_a_preempted_job_says_so_when_it_waits_again(on_a, tmp_path):
     backend = make_backend()
-    whole = {"nodes": 2, "cpus": None, "partition": "main"}
+    whole = {"nodes": 2, "cpus": None, "mem": "1G", "partition": "main"}
     [allocation] = backend.submit(make_request(tmp_path, "lading-preempted", config=whole))
     until_state(backend, allocation.external_id, ObservedState.ACTIVE)
     on_a.run("sbatch", "-p", "urgent", "-N2", "--exclusive", "-o", "/dev/null", "--wrap", "sleep 60")

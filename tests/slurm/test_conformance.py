@@ -1,4 +1,4 @@
-"""The Slurm backend by commands keeps what every backend promises, with accounting and without."""
+"""The Slurm backend keeps what every backend promises, with accounting and without."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ def lab(on_any: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slu
     return SlurmLab(on_any, tmp_path)
 
 
-class TestSlurmByCommands(Conformance):
+class TestSlurm(Conformance):
     pass

@@ -12,7 +12,7 @@ import pytest
 from lading.schedulers.slurm import SlurmBackend
 from lading.toolkit.errors import BackendError, CapacityError, PermanentError, TransientError
 from tests.lib.waiting import until
-from tests.slurm.lab import make_backend, make_request, waiting_templates
+from tests.slurm.lab import TRANSPORT, make_backend, make_request, waiting_templates
 from tests.slurm.people import at_home
 from tests.slurm.test_workflows import document
 
@@ -37,7 +37,7 @@ def _stand_in(tmp_path, monkeypatch):
         ({"partition": "single", "nodes": 2}, "nodes", "up to 1"),
         ({"constraint": "nosuch"}, "constraint", "Invalid feature"),
         ({"reservation": "nosuch"}, "reservation", "reservation"),
-        ({"extra": "--nosuch-option"}, "extra", "unrecognized option"),
+        pytest.param({"extra": "--nosuch-option"}, "extra", "unrecognized option", marks=pytest.mark.sbatch),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
@@ -78,7 +78,9 @@ def test_the_users_limit_of_jobs_is_waited_for(on_b, guest, tmp_path):
         return "a third job was accepted"
 
     said = as_user(user, work)
-    assert "MaxSubmitJob" in said
+    # Which of the limits, sbatch alone says.
+    assert "job submit limit" in said
+    assert "MaxSubmitJob" in said or TRANSPORT == "submits"
     assert not any("lading-guest-3" in line for line in on_b.queue())
 
 
@@ -178,6 +180,7 @@ def test_a_controller_that_is_away_is_weather(on_a, tmp_path, monkeypatch):
 NASTY = "a 'b\" $(touch pwned) `touch pwned` ; touch pwned # %j"
 
 
+@pytest.mark.sbatch
 def test_names_and_paths_are_quoted(on_a, tmp_path, monkeypatch):
     folder = tmp_path / NASTY
     folder.mkdir()

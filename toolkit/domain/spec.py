@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 from lading.toolkit.domain.values import format_duration, parse_duration, parse_memory
 
 StreamMode: TypeAlias = Literal["separate", "merge", "none"]
+SubmitProgram: TypeAlias = Literal["sbatch", "pyslurm"]
 SortMethod: TypeAlias = Literal["gpus_runtime_memory", "gpus_memory_runtime", "none"]
 MemoryLimitPolicy: TypeAlias = Literal["off", "warn", "kill"]
 SuspendPolicy: TypeAlias = Literal["wait", "requeue"]
@@ -120,6 +121,8 @@ class SlurmScheduler(Sizing):
     """Where it is submitted: the name of a submitter's site."""
     set_up: tuple[str, ...] = ()
     """Lines of shell that run before the runner."""
+    submit: SubmitProgram | None = None
+    """By what it is submitted; by default by sbatch."""
     on_cannot_start: str = "cancel"
     """What becomes of an allocation that will never start as it stands: `cancel` (and pause the config), `keep`."""
 

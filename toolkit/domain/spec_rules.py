@@ -96,6 +96,7 @@ SLURM_SCHEDULER: Final = {
     "array": Rule(read.boolean),
     "site": Rule(_line, is_nullable=True),
     "set_up": Rule(read.items(read.text(is_line=True), "lines of shell")),
+    "submit": Rule(read.choice("sbatch", "pyslurm"), is_nullable=True),
     "on_cannot_start": Rule(read.choice("cancel", "keep")),
     **_SIZING,
     **_IDS,

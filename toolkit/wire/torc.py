@@ -390,6 +390,8 @@ class SlurmScheduler(SchedulerConfig):
     site: Text | None = None
     set_up: list[Text] | None = None
     """Lines of shell that run before the runner."""
+    submit: Literal["sbatch", "pyslurm"] | None = None
+    """By what it is submitted; by default by sbatch."""
     on_cannot_start: Literal["cancel", "keep"] | None = None
     """What becomes of an allocation that Slurm will never start as it stands; by default it is canceled."""
 

@@ -186,7 +186,7 @@ SCHEDULER_MEMBERS: Mapping[str, tuple[str, ...]] = {
     "slurm_schedulers": (
         "name", "account", "gres", "mem", "nodes", "ntasks_per_node", "partition", "qos", "tmp",
         "walltime", "extra", "cpus", "gpus", "exclusive", "constraint", "exclude", "reservation", "array",
-        "site", "set_up", "on_cannot_start",
+        "site", "set_up", "on_cannot_start", "submit",
     ),
     "aws_schedulers": ("name",),
 }  # fmt: skip

@@ -54,6 +54,11 @@ def test_sacct_tells_how_every_earlier_copy_ended():
     assert job.previous_state == "REQUEUED"
 
 
+def test_sacct_counts_tasks_in_steps():
+    found = [job.identity for job in read_sacct("8_[1,4-12:4%2]|CANCELLED by 0|0:0|x|None assigned\n")]
+    assert found[1:] == ["8_1", "8_4", "8_8", "8_12"]
+
+
 def test_sizes_of_nodes():
     text = "16|64000\n8+|32000+\n 4 | 100 \nCPUS|MEMORY\n"
     assert read_node_sizes(text) == [(16, 64000), (8, 32000), (4, 100)]
