@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.lib.waiting import until
+from tests.slurm.host import Host, serving
 
 SCRIPT = Path(__file__).with_name("cluster.sh")
 USER = "lading-guest"
@@ -173,3 +174,18 @@ def _entered(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clus
         cluster.run("scancel", "--quiet", *ids)
         # Slurm lists what completes; the next test counts what is listed.
         until(lambda: not cluster.queue(), 90, f"Slurm has ended {ids}", pause=0.1)
+
+
+@pytest.fixture
+def host(on_a: Cluster, tmp_path: Path) -> Iterator[Host]:
+    """Serve on cluster A."""
+    with serving(on_a, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def host_of_three(on_three: Cluster, tmp_path: Path) -> Iterator[Host]:
+    """Serve on the cluster of three nodes; the third may die of it."""
+    with serving(on_three, tmp_path) as made:
+        yield made
+        on_three.revive("n3")

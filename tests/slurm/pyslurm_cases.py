@@ -14,6 +14,7 @@ from lading.toolkit.backends import ObservedState
 from lading.toolkit.domain.states import Cause
 from lading.toolkit.errors import PermanentError, TransientError
 from tests.lib.waiting import until
+from tests.slurm.host import Host, document
 from tests.slurm.lab import (
     PYSLURM_PYTHON,
     make_backend,
@@ -22,7 +23,6 @@ from tests.slurm.lab import (
     until_state,
     waiting_templates,
 )
-from tests.slurm.test_workflows import Host, document
 
 pytestmark = pytest.mark.slurm
 

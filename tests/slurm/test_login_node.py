@@ -10,18 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.lib.waiting import until
+from tests.slurm.host import COMMAND, Host, document
 from tests.slurm.test_refusals import NASTY
-from tests.slurm.test_workflows import COMMAND, Host, document
 
 pytestmark = pytest.mark.slurm
-
-
-@pytest.fixture
-def host(on_a, tmp_path):
-    made = Host(on_a, tmp_path)
-    made.start()
-    yield made
-    made.stop()
 
 
 def test_an_allocation_shows_its_own_output_and_is_drained(host):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from tests.slurm.host import document
 from tests.slurm.test_multinode import lines, script
-from tests.slurm.test_workflows import Host, document
 
 pytestmark = pytest.mark.slurm
 
@@ -38,15 +38,8 @@ check(mpi.MPI_Finalize())
 """
 
 
-@pytest.fixture
-def host(on_three, tmp_path):
-    made = Host(on_three, tmp_path)
-    made.start()
-    yield made
-    made.stop()
-
-
-def test_mpirun_starts_a_program_on_every_node_of_its_job(host):
+def test_mpirun_starts_a_program_on_every_node_of_its_job(host_of_three):
+    host = host_of_three
     out = host.folder
     (out / "sum.py").write_text(_SUM)
     run = script(

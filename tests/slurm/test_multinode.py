@@ -10,26 +10,9 @@ import pytest
 
 from lading.toolkit.runner.steps import Cleared, clear_steps
 from tests.lib.waiting import until
-from tests.slurm.test_workflows import Host, document
+from tests.slurm.host import document
 
 pytestmark = pytest.mark.slurm
-
-
-@pytest.fixture
-def host(on_a, tmp_path):
-    made = Host(on_a, tmp_path)
-    made.start()
-    yield made
-    made.stop()
-
-
-@pytest.fixture
-def host_of_three(on_three, tmp_path):
-    made = Host(on_three, tmp_path)
-    made.start()
-    yield made
-    on_three.revive("n3")
-    made.stop()
 
 
 def script(folder: Path, name: str, *lines: str) -> str:

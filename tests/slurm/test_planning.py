@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +12,8 @@ from lading.toolkit.domain.demand import Shape
 from lading.toolkit.errors import LadingError
 from tests.lib.waiting import until
 from tests.slurm.conftest import Cluster
+from tests.slurm.host import COMMAND, Host, document, serving
 from tests.slurm.lab import make_backend
-from tests.slurm.test_workflows import COMMAND, Host, document
 
 pytestmark = pytest.mark.slurm
 
@@ -40,22 +38,6 @@ def test_free_options_leave_the_size_open_and_an_unknown_partition_is_an_error(o
     assert make_backend().shape({"extra": "--cpus-per-task=3"}) is None
     with pytest.raises(LadingError):
         make_backend().shape({"partition": "nosuch"})
-
-
-@contextmanager
-def serving(cluster: Cluster, folder: Path) -> Iterator[Host]:
-    made = Host(cluster, folder)
-    made.start()
-    try:
-        yield made
-    finally:
-        made.stop()
-
-
-@pytest.fixture
-def host(on_a, tmp_path):
-    with serving(on_a, tmp_path) as made:
-        yield made
 
 
 @pytest.fixture

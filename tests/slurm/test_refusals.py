@@ -12,9 +12,9 @@ import pytest
 from lading.schedulers.slurm import SlurmBackend
 from lading.toolkit.errors import BackendError, CapacityError, PermanentError, TransientError
 from tests.lib.waiting import until
+from tests.slurm.host import document
 from tests.slurm.lab import TRANSPORT, make_backend, make_request, waiting_templates
 from tests.slurm.people import at_home
-from tests.slurm.test_workflows import document
 
 pytestmark = pytest.mark.slurm
 

@@ -15,7 +15,7 @@ import pytest
 from lading.schedulers.slurm.queue import Queue
 from lading.toolkit.errors import TransientError
 from tests.lib.waiting import until
-from tests.slurm.test_workflows import Host, document
+from tests.slurm.host import document
 
 pytestmark = pytest.mark.slurm
 
@@ -24,14 +24,6 @@ ALLOCATIONS = 4
 CPUS = 8
 LEAST_USE = 0.85
 PACE_SECONDS = 30.0
-
-
-@pytest.fixture
-def host(on_a, tmp_path):
-    made = Host(on_a, tmp_path)
-    made.start()
-    yield made
-    made.stop()
 
 
 def test_a_thousand_short_jobs_keep_four_allocations_busy(host, record_property, capsys):

@@ -18,8 +18,8 @@ import pytest
 from tests.lib.repository import ROOT
 from tests.lib.waiting import until
 from tests.slurm.conftest import Cluster
+from tests.slurm.host import document
 from tests.slurm.people import PASSWORD, User, at_home
-from tests.slurm.test_workflows import document
 
 pytestmark = pytest.mark.slurm
 
