@@ -28,6 +28,7 @@ from lading.schedulers.slurm.script import Script, scripts_of, walltime_seconds
 from lading.schedulers.slurm.services import ServiceJobs
 from lading.schedulers.slurm.states import observation_of, vanished
 from lading.toolkit.backends import Allocation, Availability, LaunchRequest, Observation, ObservedState
+from lading.toolkit.domain.buffers import memory_for_jobs
 from lading.toolkit.domain.demand import Shape
 from lading.toolkit.errors import BackendError, PermanentError, TransientError
 from lading.toolkit.settings import load_settings
@@ -105,7 +106,8 @@ class SlurmBackend(ServiceJobs):
         node = shape_of_config(self._transport, config)
         return Shape(
             node.num_cpus,
-            node.memory_bytes,
+            # What its runner will offer: a job that asks for all of `mem` would bring allocations in vain.
+            memory_for_jobs(node.memory_bytes),
             node.num_gpus,
             num_nodes=int(config.get("nodes") or 1),
             time_limit_seconds=walltime_seconds(config),

@@ -84,7 +84,7 @@ RECIPE=$({
     declare -p PYSLURM PYSLURM_HASH PACKAGES
     declare -f make_base fetch_pyslurm build_pyslurm
 } | sha256sum | cut -c1-12)
-CACHE=$HOME/.cache/lading
+CACHE=~/.cache/lading
 ROOT=$CACHE/pyslurm-root-$RECIPE
 
 build() {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lading.toolkit.domain.buffers import RESERVED_BYTES
 from lading.toolkit.domain.demand import Shape
 from lading.toolkit.errors import LadingError
 from tests.lib.waiting import until
@@ -29,10 +30,10 @@ def test_what_the_config_leaves_open_is_that_of_the_smallest_node(on_a):
     cpus, memory = min(map(int, listed[::2])), min(map(int, listed[1::2])) * 2**20
     backend = make_backend()
     assert backend.shape({"walltime": "01:00:00", "nodes": 2}) == Shape(
-        cpus, memory, num_nodes=2, time_limit_seconds=3600
+        cpus, memory - RESERVED_BYTES, num_nodes=2, time_limit_seconds=3600
     )
     stated = {"cpus": 2, "ntasks_per_node": 2, "mem": "1G", "gres": "gpu:a100:2"}
-    assert backend.shape(stated) == Shape(4, 2**30, 2)
+    assert backend.shape(stated) == Shape(4, 2**30 - RESERVED_BYTES, 2)
 
 
 def test_free_options_leave_the_size_open_and_an_unknown_partition_is_an_error(on_a):

@@ -231,9 +231,10 @@ def _begun(rows: Iterable[Row]) -> Iterator[Row]:
 
 def _part(value: object) -> Text | Table:
     """Return a field's value: texts of a list one a line, documents of a list as a table in the table."""
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list):
         return _cell(value)
     if all(isinstance(item, str) for item in value):
+        # Of none nothing is shown.
         return _cell("\n".join(value))
     if not all(isinstance(item, Mapping) for item in value):
         return _cell(value)

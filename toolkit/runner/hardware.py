@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lading.toolkit.domain.buffers import buffer_seconds
+from lading.toolkit.domain.buffers import buffer_seconds, memory_for_jobs
 
-RESERVED_BYTES = 256 * 1024 * 1024
-"""Kept for runner and guardian."""
 END_TIME_VARIABLE = "SLURM_JOB_END_TIME"
 """Seconds since the epoch; from Slurm, or from `lading run`, which asked."""
 _MEBIBYTE = 1024 * 1024
@@ -65,9 +63,7 @@ def node_of(machine: Machine, environment: Mapping[str, str]) -> Node:
     if memory is None:
         memory = min(machine.memory_bytes, machine.memory_limit_bytes or machine.memory_bytes)
     gpus, variable = _gpus(machine, environment)
-    # A tiny node still gets something to hand out.
-    reserved = min(RESERVED_BYTES, memory // 2)
-    return Node(cpus, memory - reserved, gpus, variable)
+    return Node(cpus, memory_for_jobs(memory), gpus, variable)
 
 
 def seconds_left(environment: Mapping[str, str], now: float, buffer: float) -> float | None:

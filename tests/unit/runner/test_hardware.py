@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from lading.toolkit.domain.buffers import RESERVED_BYTES
 from lading.toolkit.runner.hardware import (
-    RESERVED_BYTES,
     Machine,
     control_group_limits,
     node_of,
