@@ -76,6 +76,7 @@ def job(*fields: str) -> str:
         (job() + "\nconfig: {memory_limit_policy: kil}", "4:31 config.memory_limit_policy: Expected one of off, warn, kill, found the text 'kil'. Did you mean 'kill'?"),
         (job() + "\nconfig: {compute_node_resource_stats: {cpus: true}}", "4:40 config.compute_node_resource_stats.cpus: There is no field 'cpus' here. Did you mean 'cpu'?"),
         (job() + "\nschedulers: {slurm_schedulers: [{account: a, nodes: 1, on_cannot_start: kep}]}", "4:73 schedulers.slurm_schedulers[0].on_cannot_start: Expected one of cancel, keep, found the text 'kep'. Did you mean 'keep'?"),
+        (job() + "\nschedulers: {slurm_schedulers: [{account: a, nodes: 1, submit: pyslrm}]}", "4:64 schedulers.slurm_schedulers[0].submit: Expected one of sbatch, pyslurm, found the text 'pyslrm'. Did you mean 'pyslurm'?"),
         (job() + "\nuser_data: [{name: d, data: 5}]", "4:29 user_data[0].data: Expected a mapping (a JSON object), found the number 5."),
         (job() + "\nfiles: [{name: f}]", "4:9 files[0].path: The field 'path' is missing; it is required here."),
         (job() + "\nfiles: [{path: f, st_mtime: -1}]", "4:29 files[0].st_mtime: Expected a number of at least 0, found the number -1."),
