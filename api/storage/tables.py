@@ -268,6 +268,7 @@ class ComputeNode(DocumentRow):
     frozen = BooleanField()
     draining = BooleanField()
     ending = BooleanField()
+    has_worked = BooleanField()
     started_ms = BigIntField(null=True)
     reason = TextField(null=True)
 
