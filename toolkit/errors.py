@@ -112,6 +112,11 @@ class CapacityError(BackendError):
     code = "backend_capacity"
     transient = True
 
+    def __init__(self, message: str, *, fewer_may_fit: bool = False) -> None:
+        super().__init__(message)
+        self.fewer_may_fit = fewer_may_fit
+        """It is their number that is refused: a part of what was asked for may have room."""
+
 
 class PermanentError(BackendError):
     code = "backend_permanent"

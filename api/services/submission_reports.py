@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from lading.api.services import attempts, nodes, taking_back
+from lading.api.services import attempts, nodes, submissions, taking_back
 from lading.api.services.ledger import Ledger, Steps
 from lading.api.services.sync import end_of
 from lading.api.services.workflows import lock_workflow_id
@@ -94,6 +94,8 @@ def report_launch(report: LaunchReport, now_ms: int) -> Work:
                 yield from _submitted(ledger, launch, report)
             case "withdrawn":
                 yield from taking_back.withdrawn(launch["id"], now_ms)
+            case "divided":
+                yield from submissions.divide_launch(ledger, launch, report.error)
             case "failed":
                 yield from _failed(ledger, launch, report)
         yield from ledger.flush()

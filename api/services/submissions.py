@@ -30,6 +30,7 @@ from lading.toolkit.wire.submissions import (
 )
 
 _MOST_AT_ONCE = 1_000
+_OTHER_HALF_MS = 60_000
 
 
 def new_tag() -> str:
@@ -177,6 +178,42 @@ def write_launch(
     yield Statement("UPDATE scheduler_config SET surplus = 0 WHERE id = :id", {"id": config["id"]})
     ledger.effects.demand = True
     return tag, ids[1:]
+
+
+def divide_launch(ledger: Ledger, launch: Mapping[str, Any], error: str) -> Steps:
+    """Make two launches of one of which nothing was made, and for all of which there is no room.
+
+    The rows keep their keys. The later half is tried at once, the other when that may have found its place. The
+    old tag is gone: a report of it that comes twice finds nothing to divide.
+    """
+    rows = yield Statement(
+        "SELECT id FROM scheduled_compute_node WHERE launch_id = :id ORDER BY row_index", {"id": launch["id"]}
+    )
+    if len(rows) < 2:
+        return
+    halves = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    ids = yield from take_ids(len(halves))
+    for launch_id, half, later_ms in zip(ids, halves, (ledger.now_ms + _OTHER_HALF_MS, 0), strict=True):
+        yield Statement(
+            "INSERT INTO launch (id, tag, workflow_id, backend, scheduler_id, scheduler_config_id, count, state, "
+            "automatic, parameters, error, not_before_ms, created_ms) SELECT :id, :tag, workflow_id, backend, "
+            "scheduler_id, scheduler_config_id, :count, 'stored', automatic, parameters, :error, :later, "
+            "created_ms FROM launch WHERE id = :divided",
+            {
+                "id": launch_id,
+                "tag": new_tag(),
+                "count": len(half),
+                "error": error,
+                "later": later_ms,
+                "divided": launch["id"],
+            },
+        )
+        yield Many(
+            "UPDATE scheduled_compute_node SET launch_id = :launch, row_index = :index WHERE id = :id",
+            [{"id": row["id"], "launch": launch_id, "index": index} for index, row in enumerate(half)],
+        )
+    yield Statement("DELETE FROM launch WHERE id = :id", {"id": launch["id"]})
+    ledger.effects.demand = True
 
 
 # ---- what the submitter is told -------------------------------------------------------------

@@ -61,10 +61,10 @@ def error_of(program: str, output: str) -> BackendError:
     if any(word in text for word in _WEATHER):
         return TransientError(f"{program}: {quoted!r}.")
     if _LIMIT_OF_JOBS.search(text):
-        return CapacityError(_full(quoted))
+        return CapacityError(_full(quoted), fewer_may_fit=True)
     limit = _LIMIT_OF_ONE.search(text)
     if limit is None and any(word in text for word in _ROOM):
-        return CapacityError(_full(quoted))
+        return CapacityError(_full(quoted), fewer_may_fit=True)
     field = _field_of(text if limit is None else limit.group(1))
     if field is None:
         return PermanentError(f"Slurm refuses the request: {quoted!r}.")

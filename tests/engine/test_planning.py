@@ -246,6 +246,34 @@ def test_a_launch_that_waits_for_room_in_vain_is_withdrawn(engine: Engine) -> No
     assert told(engine).retry_at is None
 
 
+def test_a_launch_for_which_there_is_no_room_becomes_two(engine: Engine) -> None:
+    ready(engine, *MANY)
+    look(engine)
+    [planned] = [one for one in opened(engine) if one.workflow == engine.workflow]
+    tell(engine, LaunchReport(tag=planned.tag, kind="begun"))
+    tell(engine, LaunchReport(tag=planned.tag, kind="divided", error="no more jobs of this user"))
+    older, newer = (one for one in opened(engine) if one.workflow == engine.workflow)
+    assert [*older.allocations, *newer.allocations] == planned.allocations
+    assert [(one.count, one.state, one.not_before_seconds) for one in (older, newer)] == [
+        (2, "stored", 60.0), (2, "stored", 0.0)
+    ]  # fmt: skip
+    assert len({planned.tag, older.tag, newer.tag}) == 3
+    tell(engine, LaunchReport(tag=newer.tag, kind="begun"))
+    tell(engine, LaunchReport(tag=newer.tag, kind="submitted", external_ids=["a", "b"]))
+    assert allocations(engine) == ["uninitialized"] * 2 + ["pending"] * 2
+    # None is planned beside those that wait for room.
+    look(engine, 1)
+    assert len([one for one in opened(engine) if one.workflow == engine.workflow]) == 1
+    single = LaunchReport(tag=older.tag, kind="divided", error="no more jobs of this user")
+    tell(engine, single)
+    singles = [one for one in opened(engine) if one.workflow == engine.workflow]
+    assert [one.count for one in singles] == [1, 1]
+    tell(engine, LaunchReport(tag=singles[1].tag, kind="divided", error="no more jobs of this user"))
+    assert [one.tag for one in opened(engine) if one.workflow == engine.workflow] == [
+        one.tag for one in singles
+    ], "one allocation cannot be divided"
+
+
 @pytest.mark.parametrize("heard", ["from the batch system", "from its node"])
 def test_one_that_starts_while_it_is_taken_back_stays(engine: Engine, heard: str) -> None:
     ready(engine, *MANY)

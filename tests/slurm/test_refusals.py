@@ -145,6 +145,14 @@ def test_a_person_reads_that_the_limit_of_jobs_is_reached(on_b, person):
     until(lambda: on_b.queue() == [], 90.0, "nothing is left", pause=0.5)
 
 
+def test_an_array_that_is_larger_than_the_limit_comes_in_parts(on_b, person):
+    jobs = [{"name": f"short{number}", "command": "sleep 1"} for number in range(4)]
+    made = document(jobs, max_allocations=4, min_allocations=4, cpus=1)
+    (person.home / "workflow.json").write_text(json.dumps(made))
+    person.command("submit-workflow", "workflow.json", "--wait")
+    until(lambda: on_b.queue() == [], 90.0, "nothing is left", pause=0.5)
+
+
 def as_user(user, work):
     """Do something as another user, in a child process; return what it returned."""
     reader, writer = os.pipe()

@@ -1,6 +1,8 @@
-"""What the submitter does with allocations and launches that nobody needs any more."""
+"""What the submitter does with what nobody needs any more, and with what there is no room for."""
 
 from __future__ import annotations
+
+import pytest
 
 from lading.toolkit.backends import Observation, ObservedState
 from lading.toolkit.submitter.messages import (
@@ -13,6 +15,7 @@ from lading.toolkit.submitter.messages import (
     Observed,
     Prepared,
 )
+from lading.toolkit.submitter.state import SubmitterState
 from tests.unit.test_submitter_state import answer, launch_of, new_state, one, reports, row_of
 
 
@@ -60,3 +63,38 @@ def test_what_an_unneeded_launch_has_made_is_reported() -> None:
     assert state.handle(Prepared(0, "t")) == [Find(unwanted)]
     state.handle(Found(1, "t", one()))
     assert reports(state) == [("t", "submitted")]
+
+
+def refuse(state: SubmitterState, now: float, tag: str, *, fewer_may_fit: bool = True) -> None:
+    full = CallFailed(now, tag, FailureKind.CAPACITY, "no more jobs of this user", fewer_may_fit)
+    state.handle(full)
+
+
+def test_a_launch_that_is_too_large_is_given_back_to_be_divided() -> None:
+    state, launch = new_state(), launch_of(state="submitting", count=4)
+    answer(state, 0, (launch,))
+    state.handle(Prepared(0, "t"))
+    state.handle(Found(0, "t", ()))
+    refuse(state, 1, "t")
+    assert reports(state) == [("t", "retry")]
+    # Asked first: of several jobs of one launch some may have been made.
+    assert answer(state, 30, (launch,)) == [Find(launch)]
+    state.handle(Found(31, "t", ()))
+    assert [(one.kind, one.error) for one in state.request().launches] == [
+        ("divided", "no more jobs of this user")
+    ]
+    assert answer(state, 32) == []
+
+
+@pytest.mark.parametrize("why", ["one alone", "a part was made", "fewer would not fit", "a later one waits"])
+def test_others_that_have_no_room_stay_whole(why: str) -> None:
+    state = new_state()
+    launch = launch_of(state="submitting", count=1 if why == "one alone" else 2)
+    later = (launch_of("later", state="submitting", count=2),) if why == "a later one waits" else ()
+    answer(state, 0, (launch, *later))
+    state.handle(Prepared(0, "t"))
+    state.handle(Found(0, "t", ()))
+    refuse(state, 1, "t", fewer_may_fit=why != "fewer would not fit")
+    answer(state, 30, (launch, *later))
+    state.handle(Found(31, "t", one() if why == "a part was made" else ()))
+    assert "divided" not in [kind for _, kind in reports(state)]

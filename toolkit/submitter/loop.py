@@ -305,12 +305,12 @@ class Submitter:
         _log_unexpected(error)
         if isinstance(instruction, Prepare):
             return PrepareFailed(now, tag, _text_of(error))
-        kind = FailureKind.TRANSIENT
+        kind, fewer_may_fit = FailureKind.TRANSIENT, False
         if isinstance(error, CapacityError):
-            kind = FailureKind.CAPACITY
+            kind, fewer_may_fit = FailureKind.CAPACITY, error.fewer_may_fit
         elif isinstance(error, PermanentError | BadInput):
             kind = FailureKind.PERMANENT
-        return CallFailed(now, tag, kind, _text_of(error))
+        return CallFailed(now, tag, kind, _text_of(error), fewer_may_fit)
 
     async def _look(self, instruction: Observe | Cancel) -> None:
         backend, executor = self._backends[instruction.backend], self._observers[instruction.backend]

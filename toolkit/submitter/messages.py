@@ -77,6 +77,8 @@ class CallFailed:
     tag: str
     kind: FailureKind
     error: str
+    fewer_may_fit: bool = False
+    """Of CAPACITY: see CapacityError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -34,10 +34,21 @@ class Progress:
     phase: Phase = Phase.NEW
     not_before: float = 0.0
     failures: int = 0
+    error: str = ""
+    """Of the last one."""
     awaits_room: bool = False
+    is_too_many: bool = False
+    """There was no room for all of it; a part may fit."""
     outcome: LaunchReport | None = None
     is_disowned: bool = False
     """The lease was lost during a call: its outcome is for the next holder to find."""
+
+
+def is_newest(progress: Progress, listed: Iterable[Progress]) -> bool:
+    """Tell whether no other of the launches, the oldest first, is a later one of the same config."""
+    config = (progress.launch.workflow, progress.launch.config_id)
+    *_, newest = (one for one in listed if (one.launch.workflow, one.launch.config_id) == config)
+    return newest is progress
 
 
 def in_order(allocations: Sequence[Allocation], count: int) -> list[str] | None:

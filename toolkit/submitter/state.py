@@ -35,7 +35,7 @@ from lading.toolkit.submitter.messages import (
     SyncAnswered,
     Ticked,
 )
-from lading.toolkit.submitter.progress import Phase, Progress, in_order
+from lading.toolkit.submitter.progress import Phase, Progress, in_order, is_newest
 from lading.toolkit.submitter.shapes import ConfigShapes
 from lading.toolkit.submitter.watch import AllocationWatch
 from lading.toolkit.wire.submissions import Launch, LaunchReport, SubmitterSyncRequest
@@ -265,6 +265,8 @@ class SubmitterState:
         if isinstance(event, Found) and progress.launch.withdraw and not event.allocations:
             self._settle(progress, LaunchReport(tag=event.tag, kind="withdrawn"))
             return [*notes, Note("withdrawn: no job needs it any more", {"tag": event.tag}, is_warning=False)]
+        if isinstance(event, Found) and progress.is_too_many and not event.allocations:
+            return [*notes, *self._divide(progress)]
         if isinstance(event, Found):
             # Nothing, or a part: the same call with the same tag brings about the rest and no more.
             progress.phase, progress.maybe_called = Phase.READY, False
@@ -284,12 +286,21 @@ class SubmitterState:
         if event.kind is FailureKind.PERMANENT:
             self._settle(progress, LaunchReport(tag=event.tag, kind="failed", error=event.error))
             return [*notes, Note(f"refused: {event.error}", {"tag": event.tag, "backend": backend})]
+        # Only the newest is divided, so that few ask in vain; the server lists the oldest first, and so do we.
+        is_too_many = event.fewer_may_fit and progress.launch.count > 1
+        progress.is_too_many = is_too_many and is_newest(progress, self._progress.values())
         return notes + self._retry(progress, event.now, event.error, event.kind)
+
+    def _divide(self, progress: Progress) -> list[Instruction]:
+        """Give a launch back of which nothing was made and for all of which there is no room."""
+        tag = progress.launch.tag
+        self._settle(progress, LaunchReport(tag=tag, kind="divided", error=progress.error))
+        return [Note("divided: there is no room for all of it", {"tag": tag}, is_warning=False)]
 
     def _retry(self, progress: Progress, now: float, error: str, kind: FailureKind) -> list[Instruction]:
         progress.phase = Phase.READY
         progress.failures += 1
-        progress.awaits_room = kind is FailureKind.CAPACITY
+        progress.awaits_room, progress.error = kind is FailureKind.CAPACITY, error
         # Whatever the error says, a part may have been launched: the next step is to ask.
         progress.maybe_called = True
         if progress.awaits_room:

@@ -33,10 +33,11 @@ class AllocationReport(Message):
 
 class LaunchReport(Message):
     tag: str
-    kind: Literal["begun", "submitted", "failed", "retry", "withdrawn"]
+    kind: Literal["begun", "submitted", "failed", "retry", "withdrawn", "divided"]
     """begun: the call is about to be made; submitted: external ids follow; failed: permanently
     refused, the config is paused; retry: transient or no capacity, tried again after a backoff;
-    withdrawn: nobody needs it any more, and the backend has made nothing of it."""
+    withdrawn: nobody needs it any more, and the backend has made nothing of it; divided: nor has it of
+    this, for all of which there is no room: the server makes two of it."""
     external_ids: list[str] = []
     """One per row, in the order of the launch's `allocations`."""
     error: str = ""
