@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
@@ -71,5 +72,10 @@ def at_home(name: str, python: Path) -> Iterator[User]:
         "LD_LIBRARY_PATH": str(python.parent.parent / "lib"),
         "PYTHONPATH": f"{ROOT / 'src'}:{sysconfig.get_path('purelib')}",
     }  # fmt: skip
-    yield User(name, home, environment, python)
-    shutil.rmtree(home)
+    try:
+        yield User(name, home, environment, python)
+    finally:
+        # A test that failed shows them; those that pass keep them to themselves.
+        for log in sorted(home.glob("**/*.log")):
+            sys.stdout.write(f"--- {log.relative_to(home)}\n{log.read_text()[-6000:]}\n")
+        shutil.rmtree(home)
