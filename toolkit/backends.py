@@ -77,6 +77,8 @@ class Availability:
     available: bool
     reason: str = ""
     """Why not, or what was found."""
+    is_weather: bool = False
+    """It does not answer now and may do so in a moment: nobody gives it up for that."""
 
 
 @runtime_checkable

@@ -92,7 +92,8 @@ class SlurmBackend(ServiceJobs):
             site = self._queue.site()
             how = self._transport.description()
         except BackendError as error:
-            return Availability(available=False, reason=str(error))
+            is_weather = isinstance(error, TransientError)
+            return Availability(available=False, reason=str(error), is_weather=is_weather)
         accounting = "with accounting" if site.has_accounting else "without accounting"
         return Availability(
             available=True, reason=f"Slurm {site.version}, cluster {site.cluster}, {accounting}, {how}"

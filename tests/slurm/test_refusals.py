@@ -11,6 +11,7 @@ import pytest
 
 from lading.schedulers.slurm import SlurmBackend
 from lading.toolkit.errors import BackendError, CapacityError, PermanentError, TransientError
+from lading.toolkit.submitter.__main__ import usable_backends
 from tests.lib.waiting import until
 from tests.slurm.host import document
 from tests.slurm.lab import TRANSPORT, make_backend, make_request, waiting_templates
@@ -183,6 +184,12 @@ def test_a_controller_that_is_away_is_weather(on_a, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", str(lost))
     with pytest.raises(TransientError, match="Unable to contact"):
         make_backend().submit(make_request(tmp_path, "lading-weather"))
+    found = make_backend().probe()
+    assert (found.available, found.is_weather) == (False, True)
+    assert list(usable_backends(["slurm"])) == ["slurm"], "a submitter that starts now can use it later"
+    with monkeypatch.context() as nowhere:
+        nowhere.setenv("PATH", str(tmp_path))
+        assert list(usable_backends(["slurm"])) == []
 
 
 NASTY = "a 'b\" $(touch pwned) `touch pwned` ; touch pwned # %j"

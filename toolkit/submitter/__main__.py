@@ -63,8 +63,11 @@ def usable_backends(kinds: Sequence[str] = ()) -> dict[str, Backend]:
             continue
         found = backend.probe()
         verdict = "can be used" if found.available else "cannot be used"
+        if found.is_weather:
+            verdict = "is asked again when it is needed"
         logger.info("backend %s %s: %s", kind, verdict, found.reason or "no reason given")
-        if found.available:
+        # Left out, it would be so until somebody starts us again.
+        if found.available or found.is_weather:
             usable[kind] = backend
     return usable
 
