@@ -132,7 +132,9 @@ def test_a_person_reads_what_slurm_refuses_and_why(on_b, person):
 
 def test_a_person_reads_that_the_limit_of_jobs_is_reached(on_b, person):
     jobs = [{"name": f"waits{number}", "command": "sleep 600"} for number in range(3)]
-    made = document(jobs, max_allocations=3, cpus=1, array=False)
+    made = document(jobs, max_allocations=3, cpus=1, array=False, walltime="01:00:00")
+    # They stay: when one ends there is room for a third, and nothing to tell.
+    made["resource_requirements"][0]["runtime"] = "PT30M"
     (person.home / "workflow.json").write_text(json.dumps(made))
     key = str(person.lading("submit-workflow", "workflow.json")["_key"])
 
@@ -140,7 +142,7 @@ def test_a_person_reads_that_the_limit_of_jobs_is_reached(on_b, person):
         return " ".join(person.lading("workflows", "status", key)["reasons"])
 
     told = re.compile("max_allocations: Slurm takes no more jobs of this user now: .*MaxSubmitJob")
-    until(lambda: told.search(reasons()), 120.0, "the limit is told", pause=0.5)
+    until(lambda: told.search(reasons()), 240.0, "the limit is told", pause=0.5)
     assert len(on_b.queue()) == 2
     person.command("workflows", "cancel", key)
     until(lambda: on_b.queue() == [], 90.0, "nothing is left", pause=0.5)
