@@ -17,6 +17,7 @@ from lading.api.storage.keys import key_of
 from lading.api.storage.statements import Effects, Statement, Work
 from lading.toolkit.clock import iso_utc
 from lading.toolkit.domain import waiting
+from lading.toolkit.domain.demand import WorkClass
 from lading.toolkit.domain.states import ACTIVE, CLAIMABLE, JobStatus
 from lading.toolkit.wire.extensions import AttemptDocument, Progress
 
@@ -65,9 +66,13 @@ def _reasons(ledger: Ledger, nodes: int) -> Steps:
         return ["the workflow is canceled; lading workflows start runs it again from the beginning"]
     if row["run_id"] == 0:
         return ["the workflow was never started; run: lading workflows start"]
-    if not (row["n_ready"] + row["n_scheduled"]) or nodes:
+    if not (row["n_ready"] + row["n_scheduled"]):
         return []
     work_classes, configs, opened = yield from planning.demand_of(ledger)
+    if nodes:
+        # What a living node can run comes in its turn.
+        living = yield from _living_nodes(row)
+        work_classes = [work for work in work_classes if not any(_may_take(node, work) for node in living)]
     reasons = waiting.explain(work_classes, configs, opened)
     labels = {config.id: config.label for config in configs}
     for identity, count in opened.items():
@@ -181,30 +186,46 @@ def _waiting(ledger: Ledger, job: Any) -> Steps:
         return ["the workflow is canceled: nothing is claimed"]
     _, configs, opened = yield from planning.demand_of(ledger)
     labels = {config.id: config.label for config in configs}
-    nodes = yield Statement(
-        "SELECT * FROM compute_node WHERE workflow_id = :id AND state IN ('active', 'silent') ORDER BY id",
-        {"id": row["id"]},
+    work = planning.work_class(job, 1)
+    reasons = [_why_not_on(node, work, labels) for node in (yield from _living_nodes(row))]
+    return reasons + waiting.explain_job(work, configs, opened)
+
+
+def _living_nodes(workflow: Any) -> Steps:
+    return (
+        yield Statement(
+            "SELECT * FROM compute_node WHERE workflow_id = :id AND state IN ('active', 'silent') ORDER BY id",
+            {"id": workflow["id"]},
+        )
     )
-    reasons = [_why_not_on(node, job, labels) for node in nodes]
-    return reasons + waiting.explain_job(planning.work_class(job, 1), configs, opened)
 
 
-def _why_not_on(node: Any, job: Any, labels: Mapping[str, str]) -> str:
-    """Say why a living node does not run a ready job."""
+def _may_take(node: Any, work: WorkClass) -> bool:
+    return not (node["draining"] or node["ending"] or _lacks(node, work, {}))
+
+
+def _lacks(node: Any, work: WorkClass, labels: Mapping[str, str]) -> list[str]:
+    """Name what a job of a class asks for beyond what a node is."""
     num_nodes = orjson.loads(node["resources"]).get("num_nodes") or 1
-    lacks = [
+    found = [
         f"{asked} {what} of {has}"
         for asked, what, has in (
-            (job["num_cpus"], "CPUs", node["num_cpus"]),
-            (job["num_gpus"], "GPUs", node["num_gpus"]),
-            (job["memory_bytes"], "bytes of memory", node["memory_bytes"]),
-            (job["num_nodes"], "nodes", num_nodes),
+            (work.num_cpus, "CPUs", node["num_cpus"]),
+            (work.num_gpus, "GPUs", node["num_gpus"]),
+            (work.memory_bytes, "bytes of memory", node["memory_bytes"]),
+            (work.num_nodes, "nodes", num_nodes),
         )
         if asked > has
     ]
-    wants = job["scheduler_config_id"]
+    wants = work.scheduler_config_id
     if wants and wants != node["scheduler_config_id"]:
-        lacks.append(f"only nodes of {labels.get(wants, wants)}")
+        found.append(f"only nodes of {labels.get(wants, wants)}")
+    return found
+
+
+def _why_not_on(node: Any, work: WorkClass, labels: Mapping[str, str]) -> str:
+    """Say why a living node does not run a ready job."""
+    lacks = _lacks(node, work, labels)
     place = f"node {key_of(node)} on {node['hostname']}"
     if lacks:
         return f"{place} cannot run it: it asks for {', '.join(lacks)}"

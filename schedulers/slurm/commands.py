@@ -306,6 +306,9 @@ def recommend_nodes(
         longest_seconds=parse_duration(asked["max_runtime"]) if asked["max_runtime"] else 0.0,
         most_nodes=asked["max_num_nodes"],
         whole_nodes=asked.get("num_whole_nodes", 0),
+        most_cpus=asked.get("max_num_cpus", 0),
+        most_gpus=asked.get("max_num_gpus", 0),
+        most_memory_bytes=round(asked.get("max_memory_gb", 0.0) * 2**30),
     )
     memory_bytes = None if memory_gib is None else round(memory_gib * 2**30)
     transport = chosen_transport(load_settings().values)

@@ -22,6 +22,10 @@ class Work:
     """The most nodes that one of them needs at once."""
     whole_nodes: int = 0
     """Nodes that jobs of several nodes have for themselves, all together."""
+    most_cpus: int = 0
+    """That one of them needs on each of its nodes; so, too, GPUs and memory."""
+    most_gpus: int = 0
+    most_memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ def recommend(
         raise BadInput(
             f"walltime: {offered_time} is too short: a ready job may run {work.longest_seconds:g} s."
         )
+    _check_fit(work, shape)
     # Rounded down: a round that does not fit whole is none.
     rounds = max(1, int(usable // max(work.longest_seconds, 1.0)))
     why_rounds = f"{offered_time}, and the longest job may take {work.longest_seconds:g} s"
@@ -112,3 +117,17 @@ def _reason(resource: str, wanted: int, offered: int, rounds: int) -> str:
     if resource == "memory":
         asked, on_a_node = (f"{size / 2**30:.3g} GiB" for size in (wanted, offered))
     return f"{asked} asked / ({on_a_node} on a node × {counted(rounds, 'round')})"
+
+
+def _check_fit(work: Work, shape: NodeShape) -> None:
+    """Refuse what no number of nodes can do: a job does not run on two halves of what it needs."""
+    for field, asked, offered, unit in (
+        ("num_cpus", work.most_cpus, shape.num_cpus, ""),
+        ("num_gpus", work.most_gpus, shape.num_gpus, ""),
+        ("memory", work.most_memory_bytes / 2**30, shape.memory_bytes / 2**30, " GiB"),
+    ):
+        if asked > offered:
+            raise BadInput(
+                f"{field}: a ready job asks for {asked:.3g}{unit}, and a node has {offered:.3g}{unit}: no number of "
+                "nodes can run it. Change the job's requirements, or take a config with larger nodes."
+            )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lading.api.services import planning, submissions
+from lading.api.services import planning, progress, submissions
 from lading.api.services.documents import collections, writing
 from lading.api.services.job_documents import revision
 from lading.toolkit.wire.submissions import (
@@ -17,7 +17,7 @@ from lading.toolkit.wire.submissions import (
     LaunchReport,
 )
 from tests.engine.driver import Engine
-from tests.engine.model import JobSpec
+from tests.engine.model import Ask, JobSpec
 from tests.engine.stored import TESTER
 from tests.engine.submitting import allocations, launch, ready, tell
 from tests.engine.worker import Worker
@@ -244,6 +244,26 @@ def test_a_launch_that_waits_for_room_in_vain_is_withdrawn(engine: Engine) -> No
     assert allocations(engine) == ["complete"] * 4
     assert not [one for one in opened(engine) if one.workflow == engine.workflow]
     assert told(engine).retry_at is None
+
+
+def test_what_no_living_node_can_run_is_told_beside_what_they_run(engine: Engine) -> None:
+    ready(engine, *MANY, JobSpec("huge", Ask(1_000)))
+    look(engine)
+    [planned] = [one for one in opened(engine) if one.workflow == engine.workflow]
+
+    def reasons() -> list[str]:
+        return list(engine.write(progress.progress(TESTER, engine.workflow, engine.now)).reasons)
+
+    worker = Worker(engine, "by hand")
+    worker.claim(2)
+    [misfit] = reasons()
+    assert misfit.startswith("1 job is ready and fit no config: ")
+    assert "num_cpus 1000 asked" in misfit
+    # Also why no more nodes come, for the others wait for these.
+    tell(engine, LaunchReport(tag=planned.tag, kind="begun"))
+    tell(engine, LaunchReport(tag=planned.tag, kind="retry", error="no more jobs of this user"))
+    assert [("no more jobs of this user" in reason) for reason in reasons()] == [False, True]
+    assert misfit in reasons()
 
 
 def test_a_launch_for_which_there_is_no_room_becomes_two(engine: Engine) -> None:

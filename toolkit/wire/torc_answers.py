@@ -97,3 +97,7 @@ class ReadyJobRequirements(BaseModel):
     max_runtime: str
     num_whole_nodes: int = 0
     """Nodes that jobs of several nodes have for themselves, all together."""
+    max_num_cpus: int = 0
+    """Of one job; these three are there when `scheduler_config_id` is given."""
+    max_num_gpus: int = 0
+    max_memory_gb: float = 0.0

@@ -86,10 +86,20 @@ async def ready_job_requirements(
             parameters["scheduler"] = row["id"]
             schedulers = " AND (j.scheduler_id IS NULL OR j.scheduler_id = :scheduler)"
         rows = yield Statement(_READY.replace("{schedulers}", schedulers), parameters)
-        return _sum_up(rows)
+        # What the largest jobs ask for matters to whoever plans for one scheduler; torc does not say it.
+        return _sum_up(rows) | (_largest(rows) if scheduler_config_id and rows else {})
 
     answer: dict[str, Any] = await services.database.read(work)
     return answer
+
+
+def _largest(rows: Any) -> dict[str, Any]:
+    asked = [row if row["requirements"] is not None else DEFAULT_REQUIREMENTS for row in rows]
+    return {
+        "max_num_cpus": max(one["num_cpus"] for one in asked),
+        "max_num_gpus": max(one["num_gpus"] for one in asked),
+        "max_memory_gb": max(parse_memory(one["memory"]) for one in asked) / 2**30,
+    }
 
 
 def _sum_up(rows: Any) -> dict[str, Any]:

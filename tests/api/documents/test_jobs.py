@@ -152,6 +152,8 @@ async def test_what_ready_jobs_ask_for(workflow: Workflow, chain: list[dict[str,
     }  # fmt: skip
     fewer = await workflow.ok("GET", "ready_job_requirements", params={"scheduler_config_id": other["_id"]})
     assert fewer["num_jobs"] == 1
+    assert (fewer["max_num_cpus"], fewer["max_num_gpus"]) == (3, 0)
+    assert 0 < fewer["max_memory_gb"] <= fewer["memory_gb"]
     wide = await workflow.add("resource_requirements", name="wide", num_nodes=3)
     for _ in range(2):
         added = await workflow.add("jobs", command="wide", resource_requirements=wide["_id"])

@@ -162,3 +162,10 @@ def test_recommendation_refuses_what_does_not_fit():
         recommend(work, NodeShape(1, 1), 99, 1)
     with pytest.raises(BadInput, match="gpus"):
         recommend(work, NodeShape(1, 1), 100, 1)
+    for field, most in (
+        ("num_cpus", {"most_cpus": 17}),
+        ("num_gpus", {"most_gpus": 1}),
+        ("memory", {"most_memory_bytes": 2**31}),
+    ):
+        with pytest.raises(BadInput, match=f"{field}: a ready job asks for .*no number of nodes"):
+            recommend(Work(1, 1, 0, 1, 1.0, **most), NodeShape(16, 2**30), 100, 1)
