@@ -42,6 +42,16 @@ def lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def stubborn(out: Path) -> str:
+    """Make a program that does not end when it is asked to, and says under which number it runs on each node."""
+    return script(
+        out, "remote",
+        "trap '' TERM",
+        f"echo $$ > {out}/$SLURMD_NODENAME.part; mv {out}/$SLURMD_NODENAME.part {out}/$SLURMD_NODENAME.pid",
+        "while :; do sleep 0.5; done",
+    )  # fmt: skip
+
+
 def test_wide_and_narrow_jobs_share_an_allocation(host):
     out = host.folder
     pair = script(
@@ -85,12 +95,7 @@ def test_wide_and_narrow_jobs_share_an_allocation(host):
 
 def test_a_canceled_job_leaves_no_process_on_other_nodes(host):
     out = host.folder
-    remote = script(
-        out, "remote",
-        "trap '' TERM",
-        f"echo $$ > {out}/$SLURMD_NODENAME.part; mv {out}/$SLURMD_NODENAME.part {out}/$SLURMD_NODENAME.pid",
-        "while :; do sleep 0.5; done",
-    )  # fmt: skip
+    remote = stubborn(out)
     key = host.submit(
         wide([
             {"name": "long", "command": f"srun {remote}", "resource_requirements": "pair"},
@@ -157,12 +162,7 @@ def test_a_node_that_is_lost_takes_its_job_along_and_nothing_else(host_of_three)
 
 def test_a_job_that_is_too_long_ends_on_all_of_its_nodes(host):
     out = host.folder
-    remote = script(
-        out, "remote",
-        "trap '' TERM",
-        f"echo $$ > {out}/$SLURMD_NODENAME.part; mv {out}/$SLURMD_NODENAME.part {out}/$SLURMD_NODENAME.pid",
-        "while :; do sleep 0.5; done",
-    )  # fmt: skip
+    remote = stubborn(out)
     # The nodes see one table of processes: whoever has them next finds nothing of the job before.
     after = script(
         out, "after", f"for pid in $(cat {out}/n1.pid {out}/n2.pid); do kill -0 $pid && exit 1; done; :"
