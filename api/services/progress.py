@@ -206,7 +206,8 @@ def _may_take(node: Any, work: WorkClass) -> bool:
 
 def _lacks(node: Any, work: WorkClass, labels: Mapping[str, str]) -> list[str]:
     """Name what a job of a class asks for beyond what a node is."""
-    num_nodes = orjson.loads(node["resources"]).get("num_nodes") or 1
+    # Read only where it matters: a workflow may have a thousand nodes, and each is asked about each class.
+    num_nodes = (orjson.loads(node["resources"]).get("num_nodes") or 1) if work.num_nodes > 1 else 1
     found = [
         f"{asked} {what} of {has}"
         for asked, what, has in (
